@@ -1,0 +1,1 @@
+"""OPERATE: the faces of Control (manhole shell, command line)."""

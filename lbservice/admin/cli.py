@@ -1,0 +1,137 @@
+"""`lbservice`, the command line.
+
+Exit codes: 0 ok, 1 the answer is no, 2 usage, 3 cannot reach the service.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from lbservice import __version__
+from lbservice.admin import client
+from lbservice.config import load
+from lbservice.core.settings import Settings
+from lbservice.errors import ConfigError
+
+NO = 1
+UNREACHABLE = 3
+
+config_option = click.option(
+    "--config", "-c", "file", default="lb.ini", show_default=True, metavar="FILE", help="The lb.ini to use."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lbservice")
+def main() -> None:
+    """A load balancer that can be read, questioned and changed while it runs.
+
+    Begin with: lbservice demo
+    """
+
+
+@main.command()
+@click.argument("file", default="lb.ini")
+def check(file: str) -> None:
+    """Read FILE (lb.ini) and say every mistake in it."""
+    try:
+        settings = load(file)
+    except ConfigError as error:
+        fail(str(error), NO)
+    click.echo(f"{file}: ok, {summary(settings)}")
+
+
+@main.command()
+def init() -> None:
+    """Print an lb.ini to begin with: lbservice init > lb.ini"""
+    click.echo(files("lbservice.admin").joinpath("sample.ini").read_text("utf-8"), nl=False)
+
+
+@main.command()
+@config_option
+@click.option("--socket", "path", metavar="PATH", help="The manhole's socket, when there is no lb.ini here.")
+def shell(file: str, path: str | None) -> None:
+    """Talk to the running service; Ctrl-D leaves, Ctrl-] also when it hangs.
+
+    With a pipe instead of a terminal the text is run as a whole, up to the first error:
+    echo 'lb.servers()' | lbservice shell
+    """
+    try:
+        path = path or socket_path(file)
+        if sys.stdin.isatty():
+            client.converse(path)
+            return
+        output, error = client.run_script(path, sys.stdin.read())
+    except client.Unreachable as unreachable:
+        fail(f"lbservice: {unreachable}", UNREACHABLE)
+    click.echo(output, nl=False)
+    if error:
+        fail(error.rstrip("\n"), NO)
+
+
+@main.command()
+@config_option
+def run(file: str) -> None:
+    """Run the service in the foreground, as twistd -n loadbalancer --config FILE."""
+    command = [*twistd(), "--nodaemon", "--pidfile=", "loadbalancer", "--config", file]
+    os.execv(command[0], command)
+
+
+@main.command()
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--seconds", type=click.FloatRange(0), help="End that long after the show; without it, on Ctrl-C."
+)
+def demo(port: int, seconds: float | None) -> None:
+    """Three small servers, a load balancer, some traffic, and what to try next."""
+    from lbservice.admin.demo import main as show
+
+    sys.exit(show(port, seconds))
+
+
+def socket_path(file: str) -> str:
+    """Where the service of that lb.ini has its shell; raises Unreachable when it has none for us."""
+    try:
+        manhole = load(file).manhole
+    except ConfigError as error:
+        raise client.Unreachable(f"cannot tell where the service is:\n{error}") from error
+    if manhole is None:
+        raise client.Unreachable(f"{file} has no shell; add [manhole] with listen = unix:run/manhole.sock")
+    if manhole.ssh is not None:
+        host, port = manhole.ssh
+        raise client.Unreachable(f"the shell of {file} speaks ssh: ssh -p {port} {host or '127.0.0.1'}")
+    assert manhole.unix is not None
+    return manhole.unix
+
+
+def summary(settings: Settings) -> str:
+    """`1 frontend, 2 backends, 5 servers`."""
+    numbers = {
+        "frontend": len(settings.frontends),
+        "backend": len(settings.backends),
+        "server": sum(len(backend.servers) for backend in settings.backends),
+    }
+    return ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items())
+
+
+def twistd() -> list[str]:
+    """How to start the twistd that belongs to this Python."""
+    script = Path(sys.executable).with_name("twistd")
+    if os.access(script, os.X_OK):
+        return [sys.executable, str(script)]
+    return [sys.executable, "-c", "from twisted.scripts.twistd import run; run()"]
+
+
+def fail(message: str, status: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

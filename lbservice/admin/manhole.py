@@ -1,0 +1,22 @@
+"""The operators' shell inside the running service: `[manhole]` of lb.ini as a service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import Service
+
+from lbservice.core.settings import ManholeSettings
+from lbservice.services.control import Control
+
+
+def manhole(settings: ManholeSettings, control: Control, reactor: Any) -> Service:
+    """The service that lets operators in. Its start raises StartError when it cannot listen."""
+    # Conch is imported when it is wanted: it takes 20 MB, and it imports the default reactor.
+    if settings.unix is not None:
+        from lbservice.admin.unix import UnixManhole
+
+        return UnixManhole(settings.unix, control, reactor)
+    from lbservice.admin.ssh import SshManhole
+
+    return SshManhole(settings, control, reactor)

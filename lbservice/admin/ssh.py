@@ -1,0 +1,257 @@
+"""The shell over ssh: public keys only, and nothing but the shell (no forwarding, no subsystems).
+
+With a terminal it is the prompt; without one (`echo ... | ssh -p PORT HOST`, or a command as the
+last argument) it runs the text, answers errors on stderr and exits 1 after one.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.conch.avatar import ConchUser
+from twisted.conch.error import ConchError
+from twisted.conch.interfaces import IConchUser, ISession
+from twisted.conch.ssh.connection import EXTENDED_DATA_STDERR, SSHConnection
+from twisted.conch.ssh.factory import SSHFactory
+from twisted.conch.ssh.session import SSHSession, SSHSessionProcessProtocol
+from twisted.conch.ssh.transport import SSHServerTransport
+from twisted.conch.ssh.userauth import SSHUserAuthServer
+from twisted.cred.portal import IRealm, Portal
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from zope.interface import Interface, implementer
+
+from lbservice.admin.keys import AuthorizedKeys, KeyChecker, host_key
+from lbservice.admin.session import Session, Terminal, TerminalServer, run_script
+from lbservice.core.settings import ManholeSettings
+from lbservice.errors import StartError
+from lbservice.services.control import Control
+
+LONGEST_SCRIPT = 1024 * 1024
+
+
+class Pipe:
+    """What conch asks of a transport, in front of one of our channels."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    def write(self, data: bytes) -> None:
+        self.channel.received(data)
+
+    def loseConnection(self) -> None:
+        """The channel is closing already; `Channel.closed` follows."""
+
+
+class TerminalPipe:
+    """The transport of a terminal: writes to the channel, and closes it with status 0."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+
+    def write(self, data: bytes) -> None:
+        assert self.channel.process is not None
+        self.channel.process.write(data)
+
+    def loseConnection(self) -> None:
+        self.channel.end(0)
+
+
+@implementer(ISession)
+class Channel:
+    """One session channel of one login: a terminal if it asked for one, else a script."""
+
+    def __init__(self, user: User) -> None:
+        self.user = user
+        self.session = Session(user.control, user.actor)
+        self.size: tuple[int, int] | None = None
+        self.process: SSHSessionProcessProtocol | None = None
+        self.terminal: TerminalServer | None = None
+        self.script = bytearray()
+
+    # -- what conch calls ------------------------------------------------------------------
+
+    def getPty(self, term: bytes, windowSize: tuple[int, int, int, int], modes: object) -> None:
+        rows, columns, *_ = windowSize
+        self.size = columns, rows
+
+    def windowChanged(self, newWindowSize: tuple[int, int, int, int]) -> None:
+        rows, columns, *_ = newWindowSize
+        if self.terminal:
+            self.terminal.resize(columns, rows)
+
+    def openShell(self, proto: SSHSessionProcessProtocol) -> None:
+        self._begin(proto)
+        if self.size:
+            self.terminal = TerminalServer(Terminal, self.session)
+            self.terminal.makeConnection(TerminalPipe(self))
+            self.terminal.resize(*self.size)
+        proto.makeConnection(Pipe(self))  # hands over what has arrived
+
+    def execCommand(self, proto: SSHSessionProcessProtocol, command: bytes) -> None:
+        self._begin(proto)
+        proto.makeConnection(Pipe(self))
+        # Later, because conch says yes to the request after this returns, and must say it first.
+        self.user.reactor.callLater(0, self.run, command)
+
+    def eofReceived(self) -> None:
+        if self.terminal:
+            self.end(0)
+        elif self.process:
+            self.run(bytes(self.script))
+
+    def closed(self) -> None:
+        if self.terminal:
+            self.terminal.connectionLost(Failure(connectionDone.value))
+        if self.process:
+            self.process = None
+            self.session.closed()
+
+    # -- what we do with it ----------------------------------------------------------------
+
+    def _begin(self, process: SSHSessionProcessProtocol) -> None:
+        self.process = process
+        self.session.opened()
+
+    def received(self, data: bytes) -> None:
+        if self.terminal:
+            self.terminal.dataReceived(data)
+            return
+        self.script += data
+        if len(self.script) > LONGEST_SCRIPT:
+            self.end(1, f"a script may have at most {LONGEST_SCRIPT} bytes\n")
+
+    def run(self, script: bytes) -> None:
+        if self.process is None:
+            return
+        process = self.process
+        error = run_script(
+            self.session, script, lambda text: process.write(text.encode("utf-8", "backslashreplace"))
+        )
+        self.end(1 if error else 0, error)
+
+    def end(self, status: int, error: str = "") -> None:
+        """Close the channel; the client exits with the status."""
+        if self.process is None:
+            return
+        channel = self.process.session
+        if error:
+            channel.writeExtended(EXTENDED_DATA_STDERR, error.encode("utf-8", "backslashreplace"))
+        if channel.conn is not None and not channel.localClosed:
+            channel.conn.sendRequest(channel, b"exit-status", struct.pack(">L", status))
+        channel.loseConnection()
+
+
+class User(ConchUser):
+    """Somebody whose key was in the file. Nothing but sessions can be opened."""
+
+    def __init__(self, actor: str, control: Control, reactor: Any) -> None:
+        super().__init__()
+        self.actor = actor
+        self.control = control
+        self.reactor = reactor
+        self.channelLookup[b"session"] = SSHSession
+
+    def __conform__(self, interface: type[Interface]) -> object:
+        """A session of its own for each channel; a client may open several over one connection."""
+        return Channel(self) if interface is ISession else None
+
+
+@implementer(IRealm)
+class Realm:
+    """Makes the user of a login."""
+
+    def __init__(self, control: Control, reactor: Any) -> None:
+        self.control = control
+        self.reactor = reactor
+
+    def requestAvatar(
+        self, avatarId: str, mind: object, *interfaces: type[Interface]
+    ) -> tuple[Any, User, Any]:
+        if IConchUser not in interfaces:
+            raise ConchError("only ssh sessions")
+        return IConchUser, User(avatarId, self.control, self.reactor), lambda: None
+
+
+class Login(SSHUserAuthServer):
+    """Conch's, with the times that its comments mean: it would wait ten hours for a login."""
+
+    loginTimeout = 60
+    attemptsBeforeDisconnect = 10
+
+
+class Connection(SSHServerTransport):
+    """One ssh connection, known to its factory so that a stop can end it."""
+
+    factory: SshFactory
+
+    def connectionMade(self) -> None:
+        self.factory.connections.add(self)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure | None = None) -> None:
+        self.factory.connections.discard(self)
+        super().connectionLost(reason)
+
+
+class SshFactory(SSHFactory):
+    """One host key, one realm."""
+
+    noisy = False
+    protocol = Connection
+    services = {b"ssh-userauth": Login, b"ssh-connection": SSHConnection}
+
+    def __init__(self, settings: ManholeSettings, control: Control, reactor: Any) -> None:
+        key = host_key(settings.host_key)
+        authorized = AuthorizedKeys(settings.authorized_keys or os.devnull)
+        authorized.read()  # a file that cannot be used stops the start, not the first login
+        self.publicKeys = {key.sshType(): key.public()}
+        self.privateKeys = {key.sshType(): key}
+        realm: Any = Realm(control, reactor)  # Any: mypy does not see what zope's classes implement
+        checker: Any = KeyChecker(authorized)
+        self.portal = Portal(realm, [checker])
+        self.connections: set[Connection] = set()
+
+
+class SshManhole(Service):
+    """Listens for ssh while it runs; raises StartError if that cannot be."""
+
+    def __init__(self, settings: ManholeSettings, control: Control, reactor: Any) -> None:
+        assert settings.ssh is not None
+        self.host, self.listen_port = settings.ssh
+        self.settings = settings
+        self.control = control
+        self.reactor = reactor
+        self.factory: SshFactory | None = None
+        self.port: Any = None
+
+    def privilegedStartService(self) -> None:
+        """Listen before twistd gives up its privileges: the port and the host key may need them."""
+        super().privilegedStartService()
+        self.listen()
+
+    def startService(self) -> None:
+        super().startService()
+        self.listen()
+
+    def listen(self) -> None:
+        if self.port is not None:
+            return
+        self.factory = SshFactory(self.settings, self.control, self.reactor)
+        try:
+            self.port = self.reactor.listenTCP(self.listen_port, self.factory, interface=self.host)
+        except CannotListenError as error:
+            where = f"ssh:{self.host}:{self.listen_port}"
+            raise StartError(f"[manhole] listen = {where}: {error.socketError}") from error
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        port, self.port = self.port, None
+        for connection in list(self.factory.connections) if self.factory else ():
+            connection.loseConnection()
+        return maybeDeferred(port.stopListening if port else lambda: None)

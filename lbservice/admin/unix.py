@@ -1,0 +1,195 @@
+"""The shell behind a unix socket: whoever may open the file is let in.
+
+A connection is a terminal from its first byte, so `socat -,raw,echo=0 unix:PATH` will do. A
+program instead sends NUL, a script, NUL; it is sent NUL, the output, NUL, and the error if there
+was one (`lbservice shell` does). What came before the first NUL, the greeting, is to be ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import stat
+import struct
+from contextlib import suppress
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from lbservice.admin.session import Session, Terminal, TerminalServer, run_script
+from lbservice.errors import StartError
+from lbservice.services.control import Control
+
+MARK = b"\0"
+LONGEST_SCRIPT = 1024 * 1024
+
+
+def actor_of(connection: socket.socket) -> str:
+    """Who is at the other end, as the kernel saw it connect: `alice (uid 1000) at the shell`."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", credentials)
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid}) at the shell"
+    except KeyError:
+        return f"uid {uid} at the shell"
+
+
+@implementer(IHalfCloseableProtocol)
+class Door(Protocol):
+    """One connection: a terminal, until a NUL as the first byte says that a script follows."""
+
+    factory: DoorFactory
+    transport: Any  # a unix.Server; its socket is asked who connected
+
+    def connectionMade(self) -> None:
+        self.script: bytearray | None = None
+        self.silent = True
+        self.session = Session(self.factory.control, actor_of(self.transport.socket))
+        self.factory.doors.add(self)
+        self.session.opened()
+        self.terminal = TerminalServer(Terminal, self.session)
+        self.terminal.makeConnection(self.transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.silent and data.startswith(MARK):
+            self.script, data = bytearray(), data[1:]
+            self.transport.write(MARK)
+        self.silent = False
+        if self.script is None:
+            self.terminal.dataReceived(data)
+            return
+        self.script += data
+        if MARK in data:
+            self.run(bytes(self.script.partition(MARK)[0]))
+        elif len(self.script) > LONGEST_SCRIPT:
+            self.end(f"a script may have at most {LONGEST_SCRIPT} bytes\n")
+
+    def run(self, script: bytes) -> None:
+        def write(text: str) -> None:
+            self.transport.write(text.replace("\0", "\\0").encode("utf-8", "backslashreplace"))
+
+        self.end(run_script(self.session, script, write))
+
+    def end(self, error: str) -> None:
+        self.transport.write(MARK + error.encode("utf-8", "backslashreplace"))
+        self.transport.loseConnection()
+        self.script = None
+        self.terminal.connectionLost(Failure(connectionDone.value))
+
+    def readConnectionLost(self) -> None:
+        self.transport.loseConnection()  # after what is still to be written
+
+    def writeConnectionLost(self) -> None:
+        """Nothing to do; the connection is lost in the same turn."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.terminal.connectionLost(reason)
+        self.factory.doors.discard(self)
+        self.session.closed()
+
+
+class DoorFactory(Factory[Door]):
+    """Makes a session for every connection and knows those that are open."""
+
+    noisy = False
+    protocol = Door
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+        self.doors: set[Door] = set()
+
+
+class Port(unix.Port):
+    """A unix port that removes its socket file only while that is still its own.
+
+    Twisted's fails, and never reports that it stopped, when somebody has removed the file.
+    """
+
+    def startListening(self) -> None:
+        super().startListening()
+        self.path = os.path.abspath(os.fsdecode(self._bindPath))
+        self.made = os.stat(self.path)
+
+    def connectionLost(self, reason: Failure) -> None:
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self.path), self.made):
+                os.unlink(self.path)
+        tcp.Port.connectionLost(self, reason)
+
+
+class UnixManhole(Service):
+    """Listens on a socket with mode 0600 while it runs; raises StartError if that cannot be."""
+
+    def __init__(self, path: str, control: Control, reactor: Any) -> None:
+        self.path = path
+        self.factory = DoorFactory(control)
+        self.reactor = reactor
+        self.port: Port | None = None
+
+    def startService(self) -> None:
+        """Listen. Not earlier: by now twistd runs as the user that is to own the socket."""
+        make_folder(os.path.dirname(self.path))
+        remove_stale(self.path)
+        factory: Any = self.factory  # an IProtocolFactory, which mypy cannot see
+        port = Port(os.fsencode(self.path), factory, mode=0o600, reactor=self.reactor)
+        before = os.umask(0o177)  # so that there is no moment with another mode
+        try:
+            port.startListening()
+        except CannotListenError as error:
+            raise StartError(f"[manhole] listen = unix:{self.path}: {error.socketError}") from error
+        finally:
+            os.umask(before)
+        self.port = port
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        port, self.port = self.port, None
+        for door in list(self.factory.doors):
+            door.terminal.loseConnection()
+        return maybeDeferred(port.stopListening if port else lambda: None)
+
+
+def make_folder(folder: str) -> None:
+    """The folder of the socket, for its owner only; one that is there is left as it is."""
+    if not folder or os.path.isdir(folder):
+        return
+    before = os.umask(0o077)
+    try:
+        os.makedirs(folder, mode=0o700)
+    except OSError as error:
+        raise StartError(f"[manhole] the folder {folder} cannot be made: {error.strerror}") from error
+    finally:
+        os.umask(before)
+
+
+def remove_stale(path: str) -> None:
+    """Remove the socket that a dead process left. Anything else in its place is a StartError."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise StartError(
+                f"[manhole] listen = unix:{path}: is there already and is no socket; move it away"
+            )
+    except OSError:
+        return  # nothing there, or nothing to be seen: bind will say so
+    # A lock file with a process id would fool itself where ids repeat, in containers.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog is somebody alive, too
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except OSError:
+            pass
+    raise StartError(
+        f"[manhole] listen = unix:{path}: another process is listening there; stop it or choose another path"
+    )

@@ -1,0 +1,205 @@
+"""A named set of servers with one policy. It lends servers out and takes them back.
+
+Two immutable tuples hold the decision in the hot path to one lookup: `available` (ready, up, and
+backups only when nothing else is) and `candidates` (the available ones with room). They are
+replaced when health, weight, admin state or membership changes, and `candidates` also when a
+server fills up or gets room again.
+
+The queue holds what came when every available server was full. It obeys one invariant: while
+somebody waits, there are no candidates. So nobody overtakes, and a freed slot goes to the oldest.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from lbservice.core.pick import Outcome, PickInfo, Policy, Result
+from lbservice.core.server import Admin, Server
+from lbservice.core.settings import BackendSettings
+
+
+class Lease:
+    """One use of one server: counted when taken, ended exactly once by `done`."""
+
+    __slots__ = ("backend", "open", "server")
+
+    def __init__(self, backend: Backend, server: Server) -> None:
+        self.backend = backend
+        self.server = server
+        self.open = True
+
+    def done(self, outcome: Outcome) -> None:
+        """Give the server back and say how it went. A second call changes nothing."""
+        if self.open:
+            self.open = False
+            self.backend._give_back(self.server, outcome)
+
+    def __repr__(self) -> str:
+        return f"<Lease of {self.server.path}{'' if self.open else ', done'}>"
+
+
+class Ticket:
+    """A place in a backend's queue."""
+
+    __slots__ = ("granted", "info", "place")
+
+    def __init__(self, info: PickInfo, granted: Callable[[Lease | None], None], place: int) -> None:
+        self.info = info
+        self.granted: Callable[[Lease | None], None] | None = granted
+        self.place = place
+        """How many were waiting before it, as the log's backend queue field says."""
+
+
+class Backend:
+    """Lends servers out by its policy.
+
+    `emptied(backend, empty)` is called when the last server becomes unavailable (True) and when
+    the first returns (False); `gone(server)` when a removed server has nothing left in flight.
+    """
+
+    def __init__(
+        self,
+        settings: BackendSettings,
+        policy: Policy,
+        *,
+        emptied: Callable[[Backend, bool], None] = lambda backend, empty: None,
+        gone: Callable[[Server], None] = lambda server: None,
+    ) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.policy = policy
+        self.servers: dict[str, Server] = {}
+        self.available: tuple[Server, ...] = ()
+        self.candidates: tuple[Server, ...] = ()
+        self.in_flight = 0
+        self.requests = 0
+        self.retries = 0
+        self._queue: deque[Ticket] = deque()
+        self._waiting = 0
+        self._emptied = emptied
+        self._gone = gone
+
+    def __iter__(self) -> Iterator[Server]:
+        return iter(self.servers.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many wait in the queue."""
+        return self._waiting
+
+    @property
+    def queue_full(self) -> bool:
+        """Is there no place left in the queue (`maxqueue`)?"""
+        return 0 < self.settings.maxqueue <= self._waiting
+
+    # -- lending ---------------------------------------------------------------------------
+
+    def acquire(self, info: PickInfo, avoid: Sequence[Server] = ()) -> Lease | None:
+        """A lease of a server with room, another than those to `avoid` if there is one; None if all are full.
+
+        Choosing and counting are one step, so that two picks in one turn see each other.
+        """
+        candidates = self.candidates
+        if avoid:
+            candidates = tuple(server for server in candidates if server not in avoid) or candidates
+        if not candidates:
+            return None
+        server = self.policy.pick(candidates, info) if len(candidates) > 1 else candidates[0]
+        server.in_flight += 1
+        server.requests += 1
+        self.in_flight += 1
+        self.requests += 1
+        if server.settings.maxconn and server.full:
+            self._find_candidates()
+        return Lease(self, server)
+
+    def _give_back(self, server: Server, outcome: Outcome) -> None:
+        was_full = server.settings.maxconn and server.full
+        server.in_flight -= 1
+        self.in_flight -= 1
+        server.bytes_in += outcome.bytes_in
+        server.bytes_out += outcome.bytes_out
+        result = outcome.result
+        if result is Result.OK:
+            server.statuses[min(outcome.status // 100, 5)] += 1
+        else:
+            server.statuses[0] += 1
+            if result is Result.CONNECT_FAILED:
+                server.connect_errors += 1
+            elif result is Result.TIMED_OUT:
+                server.timeouts += 1
+            elif result is Result.RESET:
+                server.resets += 1
+        self.policy.learn(server, outcome)
+        if was_full:
+            self._find_candidates()
+            self._serve_queue()
+        if server.leaving and not server.in_flight:
+            self._drop(server)
+
+    # -- waiting ---------------------------------------------------------------------------
+
+    def wait(self, info: PickInfo, granted: Callable[[Lease | None], None]) -> Ticket:
+        """Queue up; `granted` is called once, with a lease, or with None when no server is left."""
+        ticket = Ticket(info, granted, self._waiting)
+        self._queue.append(ticket)
+        self._waiting += 1
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give a place in the queue up; harmless when the ticket was served already."""
+        if ticket.granted is not None:
+            ticket.granted = None
+            self._waiting -= 1
+            if len(self._queue) > 2 * self._waiting + 16:
+                self._queue = deque(waiter for waiter in self._queue if waiter.granted is not None)
+
+    def _serve_queue(self) -> None:
+        while self._waiting and (self.candidates or not self.available):
+            ticket = self._queue.popleft()
+            granted, ticket.granted = ticket.granted, None
+            if granted is None:
+                continue
+            self._waiting -= 1
+            granted(self.acquire(ticket.info))
+
+    # -- changing --------------------------------------------------------------------------
+
+    def add(self, server: Server) -> None:
+        """Take a server in. A name that is taken is the caller's mistake (KeyError)."""
+        if server.name in self.servers:
+            raise KeyError(server.name)
+        self.servers[server.name] = server
+        self.refresh()
+
+    def remove(self, server: Server) -> None:
+        """Let a server go: nothing new from now on; it is gone when its last request is done."""
+        server.leaving = True
+        server.admin = Admin.DRAIN
+        self.refresh()
+        if not server.in_flight:
+            self._drop(server)
+
+    def refresh(self) -> None:
+        """Health, weight, admin state or membership of a server has changed: decide anew."""
+        before = self.available
+        usable = [server for server in self.servers.values() if server.available]
+        self.available = tuple(s for s in usable if not s.settings.backup) or tuple(usable)
+        self.policy.rebuild(self.available)
+        self._find_candidates()
+        if bool(before) != bool(self.available):
+            self._emptied(self, not self.available)
+        self._serve_queue()
+
+    def _find_candidates(self) -> None:
+        self.candidates = tuple(server for server in self.available if not server.full)
+
+    def _drop(self, server: Server) -> None:
+        if self.servers.get(server.name) is server:
+            del self.servers[server.name]
+            self._gone(server)
+
+    def __repr__(self) -> str:
+        up = sum(1 for server in self if server.available)
+        return f"<Backend {self.name}: {up} of {len(self.servers)} up, {self.in_flight} active>"

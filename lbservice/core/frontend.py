@@ -1,0 +1,49 @@
+"""What a frontend counts. Its sockets and protocols are in `lbservice.proxy`."""
+
+from __future__ import annotations
+
+from lbservice.core.settings import FrontendSettings
+
+
+class Process:
+    """What the whole process counts: connections that clients have open now (the log's `ac`)."""
+
+    __slots__ = ("active",)
+
+    def __init__(self) -> None:
+        self.active = 0
+
+
+class Frontend:
+    """An address that is listened on, as counters: connections and requests, by response class."""
+
+    __slots__ = ("active", "bytes_out", "connections", "name", "process", "requests", "settings", "statuses")
+
+    def __init__(self, settings: FrontendSettings, process: Process) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.process = process
+        self.active = 0
+        self.connections = 0
+        self.requests = 0
+        self.bytes_out = 0
+        self.statuses = [0, 0, 0, 0, 0, 0]
+
+    @property
+    def full(self) -> bool:
+        """Has it as many connections as it may have?"""
+        return 0 < self.settings.maxconn <= self.active
+
+    def opened(self) -> None:
+        """A client has connected."""
+        self.active += 1
+        self.connections += 1
+        self.process.active += 1
+
+    def closed(self) -> None:
+        """A client's connection has ended."""
+        self.active -= 1
+        self.process.active -= 1
+
+    def __repr__(self) -> str:
+        return f"<Frontend {self.name}: {self.active} connections, {self.requests} requests>"

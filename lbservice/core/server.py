@@ -1,0 +1,86 @@
+"""One address that may be sent to: what people want of it, how it is, and what it has done."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from lbservice.core.health import Health
+from lbservice.core.settings import ServerSettings
+
+
+class Admin(Enum):
+    """What an operator wants of a server. Never mixed with its health: these are two axes."""
+
+    READY = "ready"
+    DRAIN = "drain"
+    """Finishes what it has, takes nothing new."""
+    MAINT = "maint"
+    """Takes nothing and is not checked."""
+
+
+class Server:
+    """A server of one backend. Compared by identity; its counters live as long as it does.
+
+    `weight` (0-256; 0 takes nothing new) and `admin` may change while it runs; change them through
+    `Backend`, which keeps its tuple of available servers in step.
+    """
+
+    __slots__ = (
+        "admin",
+        "backend",
+        "bytes_in",
+        "bytes_out",
+        "connect_errors",
+        "health",
+        "in_flight",
+        "leaving",
+        "name",
+        "requests",
+        "resets",
+        "settings",
+        "statuses",
+        "timeouts",
+        "weight",
+    )
+
+    def __init__(self, backend: str, settings: ServerSettings, health: Health) -> None:
+        self.backend = backend
+        self.name = settings.name
+        self.settings = settings
+        self.health = health
+        self.weight = settings.weight
+        self.admin = Admin.READY
+        self.leaving = False
+        """Removed by an operator, and gone as soon as its last request is done."""
+        self.in_flight = 0
+        self.requests = 0
+        self.statuses = [0, 0, 0, 0, 0, 0]
+        """Responses by class: index 2 counts 2xx; index 0 what was no response."""
+        self.connect_errors = 0
+        self.timeouts = 0
+        self.resets = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    @property
+    def available(self) -> bool:
+        """May it take something new, as far as people and checks are concerned?"""
+        return self.admin is Admin.READY and self.health.up and self.weight > 0
+
+    @property
+    def full(self) -> bool:
+        """Has it as many requests in flight as it may have?"""
+        return 0 < self.settings.maxconn <= self.in_flight
+
+    @property
+    def state(self) -> str:
+        """One word for people: the admin state when it holds the server back, else its health."""
+        return self.health.word if self.admin is Admin.READY else self.admin.name
+
+    @property
+    def path(self) -> str:
+        """`backend/server`, as the log and the shell name it."""
+        return f"{self.backend}/{self.name}"
+
+    def __repr__(self) -> str:
+        return f"<Server {self.path} {self.settings.address} {self.state}, {self.in_flight} in flight>"

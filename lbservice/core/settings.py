@@ -1,0 +1,164 @@
+"""What lb.ini says, as frozen values.
+
+`lbservice.config` makes these from text; everything else only reads them. Durations are seconds,
+sizes are bytes, weights are 0-256, and 0 means "no limit" for every `max...` value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """TLS towards a server: verified against `ca` (a PEM file; None: the system's) unless `verify` is False."""
+
+    verify: bool = True
+    ca: str | None = None
+    sni: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """One `server NAME = HOST:PORT ...` line."""
+
+    name: str
+    host: str
+    port: int
+    weight: int = 1
+    maxconn: int = 0
+    backup: bool = False
+    check: bool = True
+    tls: ServerTls | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port`, an IPv6 host in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSettings:
+    """How the health of a backend's servers is asked for.
+
+    `kind` is "tcp", "http" or "none". `expect` is a tuple of inclusive status ranges, e.g.
+    `((200, 399),)`; `host` is the Host field of an http check, None for the server's address.
+    """
+
+    kind: str = "tcp"
+    method: str = "GET"
+    path: str = "/"
+    host: str | None = None
+    expect: tuple[tuple[int, int], ...] = ((200, 399),)
+    rise: int = 2
+    fall: int = 3
+    inter: float = 2.0
+    fastinter: float | None = None
+    downinter: float | None = None
+    timeout: float | None = None
+    init_up: bool = True
+
+    def interval(self, *, up: bool, transition: bool) -> float:
+        """Seconds until the next check, by the server's state (HAProxy's inter, fastinter, downinter)."""
+        if transition and self.fastinter is not None:
+            return self.fastinter
+        if not up and self.downinter is not None:
+            return self.downinter
+        return self.inter
+
+    @property
+    def patience(self) -> float:
+        """Seconds that one check may take: `timeout check`, else `inter`."""
+        return self.inter if self.timeout is None else self.timeout
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """One `[backend NAME]` section."""
+
+    name: str
+    servers: tuple[ServerSettings, ...] = ()
+    balance: str = "roundrobin"
+    check: CheckSettings = CheckSettings()
+    retries: int = 2
+    maxqueue: int = 0
+    timeout_connect: float = 5.0
+    timeout_server: float = 60.0
+    timeout_queue: float | None = None
+    timeout_tunnel: float = 3600.0
+
+    @property
+    def queue_patience(self) -> float:
+        """Seconds a request may wait for a free server: `timeout queue`, else `timeout connect`."""
+        return self.timeout_connect if self.timeout_queue is None else self.timeout_queue
+
+
+@dataclass(frozen=True, slots=True)
+class ListenTls:
+    """TLS on a listener: PEM files; `key` defaults to the file of the certificate."""
+
+    cert: str
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address that a frontend listens on; `host` "" is every IPv4 address, "::" every address."""
+
+    host: str
+    port: int
+    tls: ListenTls | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port` as it is written in lb.ini."""
+        host = self.host or "0.0.0.0"
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """What a request head may be at most: whole head and one line in bytes, and the number of fields."""
+
+    head: int = 32 * 1024
+    line: int = 8 * 1024
+    fields: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendSettings:
+    """One `[frontend NAME]` section. `trusted` holds networks ("10.0.0.0/8") of trusted proxies."""
+
+    name: str
+    listen: tuple[Listen, ...]
+    backend: str
+    mode: str = "http"
+    maxconn: int = 0
+    trusted: tuple[str, ...] = ()
+    via: str | None = "lbservice"
+    limits: HeadLimits = HeadLimits()
+    timeout_client_head: float = 10.0
+    timeout_client: float = 30.0
+    timeout_keep_alive: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ManholeSettings:
+    """The `[manhole]` section. Exactly one of `unix` (a socket path) and `ssh` (host, port) is set."""
+
+    unix: str | None = None
+    ssh: tuple[str, int] | None = None
+    authorized_keys: str | None = None
+    host_key: str = "lbservice_host_ed25519"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A whole lb.ini. `file` is where it was read, for messages; `grace` bounds a stop, in seconds."""
+
+    file: str = "lb.ini"
+    log: str = "load_balancer.log"
+    grace: float = 30.0
+    frontends: tuple[FrontendSettings, ...] = ()
+    backends: tuple[BackendSettings, ...] = ()
+    manhole: ManholeSettings | None = None

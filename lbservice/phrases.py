@@ -1,0 +1,166 @@
+"""Values of several words: a server, a list of listening addresses, a check, the manhole's address.
+
+Like `values`, but a ValueError from here carries one sentence per mistake in its `args`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from lbservice.core.settings import Listen, ListenTls, ServerSettings, ServerTls
+from lbservice.errors import unknown
+from lbservice.values import choice, count, listen_address, name, parse_address, readable_file, switch
+
+T = TypeVar("T")
+Convert = Callable[[str], Any]
+Options = Mapping[str, tuple[str, Convert | bool]]
+"""Word -> field and value: `word=TEXT` read by a Convert, or a bare `word` that stands for a bool."""
+
+
+def host_field(text: str) -> str:
+    """A name as it stands in a Host field or in SNI."""
+    if not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]+", text):
+        raise ValueError(f"{text} is no host name")
+    return text
+
+
+def statuses(text: str) -> tuple[tuple[int, int], ...]:
+    """Inclusive ranges from `200` or `200-299,304`."""
+    ranges = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?", part)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if low > high:
+            raise ValueError(f"'{part}' is no status; write e.g. expect 200 or expect 200-299,304")
+        ranges.append((low, high))
+    return tuple(ranges)
+
+
+SERVER: Options = {
+    "weight": ("weight", count(0, 256)),
+    "maxconn": ("maxconn", count()),
+    "backup": ("backup", True),
+    "no-check": ("check", False),
+    "tls": ("tls", True),
+    "verify": ("verify", switch("yes", "no")),
+    "ca": ("ca", readable_file),
+    "sni": ("sni", host_field),
+}
+
+LISTEN: Options = {
+    "tls": ("tls", True),
+    "cert": ("cert", readable_file),
+    "key": ("key", readable_file),
+}
+
+CHECK: Mapping[str, Convert] = {"host": host_field, "expect": statuses}
+
+
+def parse_server(server: str, text: str) -> ServerSettings:
+    """The server of that name from `HOST:PORT [weight=N] ...`, as it follows `server NAME =`."""
+    address, *words = text.split() or [""]
+    mistakes: list[str] = []
+    attempt(name, server, mistakes)
+    host, port = attempt(parse_address, address, mistakes) or ("", 0)
+    values = _options(words, SERVER, mistakes)
+    tls = values.pop("tls", False)
+    tls_values = {field: values.pop(field) for field in ("verify", "ca", "sni") if field in values}
+    if tls_values and not tls:
+        mistakes.append(f"{' and '.join(tls_values)} without tls; add the word tls")
+    if mistakes:
+        raise ValueError(*mistakes)
+    return ServerSettings(server, host, port, tls=ServerTls(**tls_values) if tls else None, **values)
+
+
+def parse_listens(text: str) -> tuple[Listen, ...]:
+    """`HOST:PORT [tls cert=FILE [key=FILE]]`, several with commas between."""
+    mistakes: list[str] = []
+    listens = tuple(_listen(part, mistakes) for part in text.split(","))
+    if mistakes:
+        raise ValueError(*mistakes)
+    return listens
+
+
+def _listen(text: str, mistakes: list[str]) -> Listen:
+    address, *words = text.split() or [""]
+    host, port = attempt(listen_address, address, mistakes) or ("", 0)
+    values = _options(words, LISTEN, mistakes)
+    if not values.pop("tls", False):
+        if values:
+            mistakes.append(f"{' and '.join(values)} without tls; add the word tls")
+        return Listen(host, port)
+    if "cert" not in values:
+        mistakes.append("tls needs a certificate; write tls cert=FILE, a PEM file")
+    return Listen(host, port, ListenTls(**{"cert": ""} | values))
+
+
+def _options(words: list[str], options: Options, mistakes: list[str]) -> dict[str, Any]:
+    """Field -> value of the words after an address; a value that is wrong is None."""
+    values: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if key not in options:
+            mistakes.append(unknown(f"option '{key}'", key, options))
+            continue
+        field, value = options[key]
+        if field in values:
+            mistakes.append(f"{key} is given twice")
+        elif not callable(value):
+            values[field] = value
+            if equals:
+                mistakes.append(f"{key} takes no value; write {key} alone")
+        elif not text:
+            values[field] = None
+            mistakes.append(f"{key} needs a value; write {key}=VALUE without spaces")
+        else:
+            values[field] = attempt(value, text, mistakes, prefix=f"{word}: ")
+    return values
+
+
+def attempt(convert: Callable[[str], T], text: str, mistakes: list[str], prefix: str = "") -> T | None:
+    """What `convert` makes of the text; None when it refuses, and its sentences go to `mistakes`."""
+    try:
+        return convert(text)
+    except ValueError as error:
+        mistakes.extend(f"{prefix}{sentence}" for sentence in error.args)
+        return None
+
+
+def parse_check(text: str) -> dict[str, Any]:
+    """`tcp`, `none` or `http METHOD PATH [host NAME] [expect STATUSES]` as fields of CheckSettings."""
+    kind, *words = text.split() or [""]
+    choice("check", ("tcp", "http", "none"))(kind)
+    if kind != "http":
+        if words:
+            raise ValueError(f"{kind} takes nothing after it; take out '{' '.join(words)}'")
+        return {"kind": kind}
+    if len(words) < 2 or len(words) % 2:
+        raise ValueError(
+            "write http METHOD PATH [host NAME] [expect STATUS], e.g. http GET /health expect 200"
+        )
+    method, path, *pairs = words
+    if not re.fullmatch(r"[A-Z][A-Z-]*", method):
+        raise ValueError(f"'{method}' is no method; write it in capitals, e.g. GET or HEAD")
+    if not re.fullmatch(r"/[!-~]*", path):
+        raise ValueError(f"the path '{path}' must start with / and be plain ASCII")
+    values: dict[str, Any] = {"kind": kind, "method": method, "path": path}
+    for word, value in zip(pairs[::2], pairs[1::2], strict=True):
+        choice(f"word '{word}'", CHECK)(word)
+        if word in values:
+            raise ValueError(f"{word} is given twice")
+        values[word] = CHECK[word](value)
+    return values
+
+
+def parse_manhole(text: str) -> dict[str, Any]:
+    """`unix:PATH` or `ssh:HOST:PORT` as a field of ManholeSettings."""
+    kind, _, rest = text.partition(":")
+    if kind == "ssh":
+        return {"ssh": listen_address(rest)}
+    if kind != "unix" or not rest:
+        raise ValueError("write unix:PATH or ssh:HOST:PORT, e.g. unix:run/manhole.sock")
+    if len(rest.encode("utf-8", "replace")) > 100:
+        raise ValueError("a socket's path is at most 100 bytes; choose a shorter one")
+    return {"unix": rest}

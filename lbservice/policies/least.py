@@ -1,0 +1,28 @@
+"""The least loaded first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lbservice.core.pick import PickInfo, Policy
+from lbservice.core.server import Server
+from lbservice.policies.rotation import RoundRobin
+
+
+class LeastConn(Policy):
+    """Fewest requests in flight per weight; the tied ones take turns by weight.
+
+    Without the turns, a backend at low load would send everything to its first server.
+    """
+
+    def __init__(self) -> None:
+        self._turns = RoundRobin()
+
+    def rebuild(self, servers: Sequence[Server]) -> None:
+        self._turns.rebuild(servers)
+
+    def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
+        loads = [server.in_flight / server.weight for server in candidates]
+        least = min(loads)
+        tied = [server for server, load in zip(candidates, loads, strict=True) if load == least]
+        return tied[0] if len(tied) == 1 else self._turns.smooth(tied)

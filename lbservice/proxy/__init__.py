@@ -1,0 +1,1 @@
+"""MOVE bytes: Twisted protocols and factories between clients and servers, each thin."""

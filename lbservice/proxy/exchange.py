@@ -1,0 +1,521 @@
+"""One HTTP request and its response: the place where the client's side, the balancer and a server meet.
+
+In comes a validated RequestHead. The exchange leases a server, finds or dials a connection, sends
+the request, and passes the answer back. Until a byte of the answer has gone to the client a
+failure may be repaired by another server; the rules are in `_may_repeat`, the loop in `_place`.
+
+The usual request takes no coroutine: `start` leases, takes an idle connection and sends.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+
+from lbservice.core.backend import Lease, Ticket
+from lbservice.core.events import Access
+from lbservice.core.pick import Outcome, Result
+from lbservice.core.server import Server
+from lbservice.proxy.dial import Dial, DialError
+from lbservice.proxy.http_client import HttpClientProtocol, Loss
+from lbservice.proxy.tunnel import Tunnel
+from lbservice.wire.body import LAST_CHUNK, chunk
+from lbservice.wire.h1 import encode_request, encode_response
+from lbservice.wire.message import CHUNKED, NO_BODY, RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from lbservice.proxy.http_server import HttpServerProtocol
+
+HELD = 64 * 1024
+"""Bytes of a request's body that are held, for a server that is not connected yet or for a repetition."""
+
+_log = Logger()
+
+
+class Stage(Enum):
+    """How far an exchange is. The letter is the log's: when it ended, if it ends here."""
+
+    PLACING = "C"
+    WAITING = "H"
+    """The request goes out; no byte of the final response head has come."""
+    RESPONDING = "D"
+    TUNNEL = "T"
+    DONE = "-"
+
+
+class Exchange:
+    """One request of one client connection. Ends exactly once, in `_finish`."""
+
+    __slots__ = (
+        "_attempts",
+        "_chunking",
+        "_client",
+        "_connection",
+        "_dial",
+        "_fresh",
+        "_held",
+        "_held_size",
+        "_lease",
+        "_lost_body",
+        "_reused",
+        "_stage",
+        "_ticket",
+        "_tried",
+        "_tunnel",
+        "access",
+        "answered",
+        "keep",
+        "request",
+        "request_sent",
+        "response_length",
+    )
+
+    def __init__(self, client: HttpServerProtocol, request: RequestHead, access: Access) -> None:
+        self.request = request
+        self.access = access
+        self.keep = request.persistent
+        """May the client's connection carry another exchange?"""
+        self.request_sent = request.length == NO_BODY
+        """Has the client sent its whole request?"""
+        self.answered = False
+        """Has the client been given a whole answer?"""
+        self.response_length = NO_BODY
+        self._client = client
+        self._stage = Stage.PLACING
+        self._lease: Lease | None = None
+        self._connection: HttpClientProtocol | None = None
+        self._dial: Deferred[None] | None = None
+        self._ticket: Ticket | None = None
+        self._attempts = 0
+        self._tried: tuple[Server, ...] = ()
+        self._reused = False
+        self._fresh = False
+        """Only a fresh connection will do: a reused one has failed."""
+        self._tunnel: Tunnel | None = None
+        self._held: tuple[bytes, ...] = ()
+        """Encoded body bytes, as they go to a server."""
+        self._held_size = 0
+        self._lost_body = False
+        """Body bytes have gone out that are not held any more: the request cannot be repeated."""
+        self._chunking = False
+
+    # -- finding a server ------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Place the request. The fast path: a server with room and an idle connection to it."""
+        client = self._client
+        lease = client.backend.acquire(client.info)
+        if lease is not None:
+            connection = client.pool.take(lease.server)
+            if connection is not None and self._trust(connection):
+                self._reused = True
+                self._send(lease, connection, now)
+                return
+        self._place_later(lease)
+
+    def _trust(self, connection: HttpClientProtocol) -> bool:
+        """May this idle connection carry the request? What must not be sent twice asks the kernel first."""
+        return self.request.idempotent or connection.is_open()
+
+    def _place_later(self, lease: Lease | None) -> None:
+        Deferred.fromCoroutine(self._place(lease)).addErrback(
+            lambda failure: (_log.failure("placing a request", failure), self._fail(500, "IC"))
+        )
+
+    async def _place(self, lease: Lease | None) -> None:
+        """Lease, connect, send; on failure the next server. The one loop of retries."""
+        client = self._client
+        backend = client.backend
+        while True:
+            if lease is None:
+                lease = backend.acquire(client.info, self._tried)
+            if lease is None:
+                lease = await self._queue()
+            if lease is None:
+                return
+            self._lease = lease
+            server = lease.server
+            if self.access.leased < 0:
+                self.access.leased = client.seconds()
+            idle = None if self._fresh else client.pool.take(server)
+            if idle is not None and self._trust(idle):
+                self._reused = True
+                self._send(lease, idle, client.seconds())
+                return
+            connection = HttpClientProtocol(client.clock, server, client.pool)
+            dial = Dial(client.network, client.clock, server.settings, connection, backend.settings.timeout_connect)
+            self._dial = dial.done
+            try:
+                await dial.done
+            except CancelledError:
+                return  # the client is gone, and `_finish` has been here
+            except DialError as error:
+                self._dial = None
+                self._lease = None
+                self._note_server(lease)
+                lease.done(Outcome(Result.CONNECT_FAILED))
+                if not self._another_try(server):
+                    self._fail(503, "sC" if error.timed_out else "SC")
+                    return
+                lease = None
+            else:
+                self._dial = None
+                self._reused = False
+                self._send(lease, connection, client.seconds())
+                return
+
+    async def _queue(self) -> Lease | None:
+        """Wait for a server with room. None when it ended otherwise, and was answered."""
+        client = self._client
+        backend = client.backend
+        if not backend.available:
+            self._fail(503, "SC")
+            return None
+        if backend.queue_full:
+            self._fail(503, "SQ")
+            return None
+        granted: Deferred[Lease | None] = Deferred()
+        self._ticket = backend.wait(client.info, granted.callback)
+        self.access.backend_queue = self._ticket.place
+        timer = client.clock.callLater(backend.settings.queue_patience, self._queue_expired)
+        lease = await granted
+        if timer.active():
+            timer.cancel()
+        self._ticket = None
+        if self._stage is Stage.DONE:
+            if lease is not None:
+                lease.done(Outcome(Result.ABORTED))
+            return None
+        if lease is None:
+            self._fail(503, "SC")
+        return lease
+
+    def _queue_expired(self) -> None:
+        if self._ticket is not None:
+            self._client.backend.leave(self._ticket)
+            self._ticket = None
+            self._fail(503, "sQ")
+
+    def _another_try(self, failed: Server) -> bool:
+        """Is a retry left? Counts it, and keeps it away from the servers that failed."""
+        backend = self._client.backend
+        if self._attempts >= backend.settings.retries:
+            return False
+        self._attempts += 1
+        self._tried += (failed,)
+        self._fresh = True
+        self.access.retries += 1
+        backend.retries += 1
+        return True
+
+    # -- the request -----------------------------------------------------------------------
+
+    def _send(self, lease: Lease, connection: HttpClientProtocol, now: float) -> None:
+        self._lease = lease
+        self._connection = connection
+        self._stage = Stage.WAITING
+        access = self.access
+        access.server = lease.server.name
+        access.connected = now
+        if access.leased < 0:
+            access.leased = now
+        if self._tried and lease.server is not self._tried[-1]:
+            access.redispatched = True
+        request = self.request
+        client = self._client
+        if request.expects_continue:
+            request.expects_continue = False
+            if not self._held and not self.request_sent:
+                client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        data = encode_request(
+            request,
+            request.host or lease.server.settings.address.encode(),
+            client.request_fields(request, access.request_id),
+        )
+        if self._held:
+            data += b"".join(self._held)
+            if not request.idempotent or self._held_size > HELD:
+                self._forget_body()
+        access.bytes_in += len(data)
+        connection.start(
+            self,
+            data,
+            to_head=request.method == b"HEAD",
+            timeout=client.backend.settings.timeout_server,
+            now=now,
+        )
+
+    def request_data(self, payload: bytes, *, done: bool) -> None:
+        """More of the request's body, from the client."""
+        if self.request.length == CHUNKED:
+            payload = (chunk(payload) if payload else b"") + (LAST_CHUNK if done else b"")
+        if done:
+            self.request_sent = True
+        connection = self._connection
+        if connection is None:
+            self._held += (payload,)
+            self._held_size += len(payload)
+            if self._held_size > HELD:
+                self._client.hold()
+            return
+        if not self._lost_body:
+            if self.request.idempotent and self._held_size + len(payload) <= HELD:
+                self._held += (payload,)
+                self._held_size += len(payload)
+            else:
+                self._forget_body()
+        self.access.bytes_in += len(payload)
+        connection.send(payload)
+
+    def _forget_body(self) -> None:
+        self._held = ()
+        self._held_size = 0
+        self._lost_body = True
+        self._client.release()
+
+    # -- the response ----------------------------------------------------------------------
+
+    @property
+    def wants_upgrade(self) -> bool:
+        """Did the client ask for another protocol?"""
+        return self.request.upgrade is not None
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx response: passed on, but for 100, which we have answered ourselves."""
+        if head.status != 100 and self.request.minor:
+            self._write(encode_response(head, b"", b""))
+
+    def response(self, head: ResponseHead, payload: bytes, *, done: bool) -> None:
+        """The final response head, and what of the body came with it."""
+        access = self.access
+        client = self._client
+        self._stage = Stage.RESPONDING
+        access.responded = client.seconds()
+        access.status = head.status
+        length = self.response_length = head.length
+        framing = b""
+        if length >= 0:
+            if head.content_length is not None:
+                framing = b"Content-Length: %d\r\n" % head.content_length
+        elif self.request.minor:
+            self._chunking = True
+            framing = b"Transfer-Encoding: chunked\r\n"
+        else:
+            self.keep = False
+        if self.keep and client.stopping:
+            self.keep = False
+        if not self.request_sent:
+            self.keep = False
+        if not self.keep:
+            framing += b"Connection: close\r\n"
+        elif not self.request.minor:
+            framing += b"Connection: keep-alive\r\n"
+        data = encode_response(head, framing, b"X-Request-ID: %b\r\n" % access.request_id)
+        if payload:
+            data += chunk(payload) if self._chunking else payload
+        if done and self._chunking:
+            data += LAST_CHUNK
+        self._write(data)
+        if done:
+            self._complete()
+
+    def response_data(self, payload: bytes, *, done: bool) -> None:
+        """More of the body; `done` with the last of it."""
+        if self._chunking:
+            payload = (chunk(payload) if payload else b"") + (LAST_CHUNK if done else b"")
+        if payload:
+            self._write(payload)
+        if done:
+            self._complete()
+
+    def _complete(self) -> None:
+        self._connection = None  # it has gone back to the pool
+        self.answered = True
+        self._finish("--", Result.OK)
+
+    def _write(self, data: bytes) -> None:
+        self.access.bytes_out += len(data)
+        self._client.transport.write(data)
+
+    # -- a tunnel, after 101 ---------------------------------------------------------------
+
+    def upgraded(self, head: ResponseHead) -> None:
+        """The server has agreed to another protocol: bytes are bytes from now on."""
+        client = self._client
+        connection = self._connection
+        assert connection is not None
+        self._stage = Stage.TUNNEL
+        self.keep = False
+        self.access.responded = client.seconds()
+        self.access.status = 101
+        upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or b"")
+        self._write(encode_response(head, upgrade, b"X-Request-ID: %b\r\n" % self.access.request_id))
+        self._tunnel = Tunnel(client, connection, lambda: self._finish("--", Result.OK))
+        first = connection.start_tunnel(client.backend.settings.timeout_tunnel)
+        if first:
+            self.from_server(first)
+        client.start_tunnel()
+
+    def from_server(self, data: bytes) -> None:
+        """Bytes through the tunnel."""
+        self._write(data)
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes through the tunnel."""
+        assert self._connection is not None
+        self.access.bytes_in += len(data)
+        self._connection.send(data)
+
+    def server_finished(self) -> None:
+        """The server will send no more through the tunnel."""
+        assert self._tunnel is not None
+        self._tunnel.server_finished()
+
+    def client_finished(self) -> None:
+        """The client will send no more through the tunnel."""
+        assert self._tunnel is not None
+        self._tunnel.client_finished()
+
+    def server_closed(self, *, clean: bool) -> None:
+        """The server's end of the tunnel is gone."""
+        self._connection = None
+        self._finish("--" if clean else "SD", Result.OK if clean else Result.RESET)
+
+    def tunnel_expired(self) -> None:
+        """Nothing has moved in either direction for `timeout tunnel`."""
+        self._finish("cD", Result.ABORTED)
+
+    # -- back-pressure ---------------------------------------------------------------------
+
+    def hold_client(self) -> None:
+        """The server does not take the body fast enough."""
+        self._client.hold()
+
+    def release_client(self) -> None:
+        """The server takes more."""
+        self._client.release()
+
+    def hold_server(self) -> None:
+        """The client does not take the response fast enough."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def release_server(self) -> None:
+        """The client takes more."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    # -- endings ---------------------------------------------------------------------------
+
+    def server_lost(self, connection: HttpClientProtocol, loss: Loss, why: str) -> None:
+        """The server's connection broke, or timed out, before its response was complete."""
+        lease, self._lease = self._lease, None
+        self._connection = None
+        assert lease is not None
+        self._note_server(lease)
+        timed_out = loss is Loss.TIMED_OUT
+        result = Result.TIMED_OUT if timed_out else Result.RESET
+        if self._stage is Stage.RESPONDING:
+            self._lease = lease
+            self._finish("sD" if timed_out else "SD", result)
+            return
+        lease.done(Outcome(result))
+        if self._may_repeat(loss):
+            self._stage = Stage.PLACING
+            if self._reused:
+                self._reused = False
+                self._fresh = True
+                self._place_later(None)  # an idle connection that had died: nobody's failure
+                return
+            if self._another_try(lease.server):
+                self._place_later(None)
+                return
+            self._stage = Stage.WAITING
+        if timed_out:
+            self._fail(504, "sH")
+        elif loss is Loss.BAD:
+            self._fail(502, "PH")
+        else:
+            self._fail(502, "SH")
+
+    def _may_repeat(self, loss: Loss) -> bool:
+        """No byte of the answer has gone out. Sending again must do no harm, and the body must be at hand."""
+        return loss in (Loss.CLOSED, Loss.RESET) and self.request.idempotent and not self._lost_body
+
+    def client_lost(self, letter: str = "C") -> None:
+        """The client is gone (`C`), or too slow (`c`), or an operator cut it off (`K`)."""
+        self._finish(letter + self._when, Result.ABORTED)
+
+    def client_failed(self, status: int, letter: str) -> None:
+        """The rest of the request is invalid (`P`) or does not come (`c`); `status` is what it gets, if it still can."""
+        if self.access.responded < 0:
+            self.keep = False
+            self.access.status = status
+            self._write(self._client.error(status, self, None))
+            self.answered = True
+        self._finish(letter + ("R" if letter == "P" else "D"), Result.ABORTED)
+
+    @property
+    def _when(self) -> str:
+        """The log's letter for how far it has come."""
+        if self._ticket is not None:
+            return "Q"
+        if self._stage is Stage.WAITING and not self.request_sent:
+            return "D"
+        return "D" if self._stage is Stage.TUNNEL else self._stage.value
+
+    def _fail(self, status: int, termination: str) -> None:
+        """Answer ourselves. Only before any byte of a response has gone out."""
+        if self._stage is Stage.DONE:
+            return
+        client = self._client
+        access = self.access
+        access.status = status
+        if client.stopping or not self.request_sent:
+            self.keep = False
+        retry_after = client.retry_after() if status == 503 else None
+        self._write(client.error(status, self, retry_after))
+        self.answered = True
+        self._finish(termination, Result.RESET)
+
+    def _note_server(self, lease: Lease) -> None:
+        """What the log says of the server and of the load, while this request still counts."""
+        access = self.access
+        access.server = lease.server.name
+        access.server_active = lease.server.in_flight - 1
+        access.backend_active = lease.backend.in_flight - 1
+
+    def _finish(self, termination: str, result: Result) -> None:
+        if self._stage is Stage.DONE:
+            return
+        self._stage = Stage.DONE
+        client = self._client
+        access = self.access
+        access.termination = termination
+        access.ended = now = client.seconds()
+        lease, self._lease = self._lease, None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if termination == "--":
+                connection.close_softly()  # a tunnel: its last bytes may still be on their way
+            else:
+                connection.close()
+        if self._ticket is not None:
+            client.backend.leave(self._ticket)
+        if lease is not None:
+            self._note_server(lease)
+            seconds = access.responded - access.connected if access.responded >= 0 else -1.0
+            lease.done(Outcome(result, max(0, access.status), seconds, access.bytes_in, access.bytes_out))
+        if self._dial is not None:
+            self._dial.cancel()
+        client.exchange_done(self, now)
+
+    def uses(self, server: Server) -> bool:
+        """Is it using this server now?"""
+        return self._lease is not None and self._lease.server is server
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request.method!r} {self.request.target!r} {self._stage.name}>"

@@ -1,0 +1,302 @@
+"""Our side of a connection to a server: one request out, one response in, again and again."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from lbservice.core.server import Server
+from lbservice.proxy.deadline import Deadline
+from lbservice.proxy.dial import DialedProtocol
+from lbservice.proxy.idle import IdlePool
+from lbservice.proxy.transport import still_open
+from lbservice.wire.body import Body, reader
+from lbservice.wire.h1 import BadMessage, cut_head, parse_response
+from lbservice.wire.message import UNTIL_CLOSE
+
+if TYPE_CHECKING:
+    from lbservice.proxy.exchange import Exchange
+
+MAX_HEAD = 64 * 1024
+MAX_FIELDS = 200
+MAX_INTERIM = 16
+"""1xx responses before the final one; a server that sends more is broken."""
+MAX_REQUESTS = 1000
+"""Requests on one connection; then a fresh one, so that load finds new servers behind a name."""
+IDLE_SECONDS = 60.0
+CLOSING_SECONDS = 10.0
+"""How long the last bytes may take to be written before a connection is cut."""
+
+
+class Loss(Enum):
+    """How a server's connection ended in the middle of an exchange."""
+
+    CLOSED = "closed"
+    RESET = "reset"
+    TIMED_OUT = "timed out"
+    BAD = "bad"
+    """It sent what is no valid response."""
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class HttpClientProtocol(DialedProtocol):
+    """A connection to `server`. While `exchange` is set it is in use; else it is idle or closed.
+
+    It is its own transport's producer: when the server does not take the request's body fast
+    enough, the exchange is told to hold the client back.
+    """
+
+    transport: Any
+
+    def __init__(self, clock: IReactorTime, server: Server, pool: IdlePool) -> None:
+        self.server = server
+        self.exchange: Exchange | None = None
+        self.requests = 0
+        self._seconds = clock.seconds
+        self._pool = pool
+        self._deadline = Deadline(clock, self._expired)
+        self._timeout = 0.0
+        self._buffer = b""
+        self._body: Body | None = None
+        self._to_head = False
+        self._reusable = True
+        self._interim = 0
+        self._tunnel = False
+        self._reading = True
+        self._closing = False
+
+    def connectionMade(self) -> None:
+        self.transport.registerProducer(self, True)
+        super().connectionMade()
+
+    # -- for the exchange ------------------------------------------------------------------
+
+    def start(self, exchange: Exchange, data: bytes, *, to_head: bool, timeout: float, now: float) -> None:
+        """Send a request; its answer goes to `exchange`. `timeout` is seconds of silence allowed."""
+        self.exchange = exchange
+        self.requests += 1
+        self._to_head = to_head
+        self._timeout = timeout
+        self._interim = 0
+        self._deadline.set(now, timeout)
+        self.transport.write(data)
+
+    def send(self, data: bytes) -> None:
+        """More of the request."""
+        self._deadline.set(self._seconds(), self._timeout)
+        self.transport.write(data)
+
+    def start_tunnel(self, timeout: float) -> bytes:
+        """After 101: bytes are bytes from now on. Returns those that came behind the head."""
+        self._tunnel = True
+        self._timeout = timeout
+        self._deadline.set(self._seconds(), timeout)
+        rest, self._buffer = self._buffer, b""
+        return rest
+
+    def pause(self) -> None:
+        """The client is slow: read nothing more for now."""
+        if self._reading:
+            self._reading = False
+            self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read again."""
+        if not self._reading:
+            self._reading = True
+            self._deadline.set(self._seconds(), self._timeout)
+            self.transport.resumeProducing()
+
+    def close(self) -> None:
+        """Drop the connection, whatever it is doing; nobody is told."""
+        self.exchange = None
+        self._reusable = False
+        self._deadline.close()
+        self.transport.abortConnection()
+
+    def finish_sending(self) -> None:
+        """Half-close, in tunnels. TLS has no such thing: there it is the end."""
+        if self.server.settings.tls is None:
+            self.transport.loseWriteConnection()
+        else:
+            self.close_softly()
+
+    def close_softly(self) -> None:
+        """Close once everything is written; used when nothing more is expected."""
+        self.exchange = None
+        self._pool.forget(self)
+        self._reusable = False
+        self._closing = True
+        self._deadline.set(self._seconds(), CLOSING_SECONDS)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def is_open(self) -> bool:
+        """Does the kernel, too, think that the server has neither closed it nor sent anything?"""
+        if still_open(self.transport):
+            return True
+        self.close()
+        return False
+
+    # -- from the reactor ------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self._pool.forget(self)  # nobody asked for it: never to be trusted again
+            self.close()
+            return
+        if self._tunnel:
+            self._deadline.set(self._seconds(), self._timeout)
+            exchange.from_server(data)
+            return
+        try:
+            if self._body is None:
+                self._head(exchange, data)
+            else:
+                self._more(exchange, data)
+        except BadMessage as bad:
+            self._broken(Loss.BAD, bad.why)
+
+    def _head(self, exchange: Exchange, data: bytes) -> None:
+        seen = len(self._buffer)
+        if seen:
+            data = self._buffer + data
+        end = cut_head(data, MAX_HEAD, seen)
+        if end < 0:
+            self._buffer = data
+            return
+        self._buffer = b""
+        head = parse_response(data[:end], MAX_FIELDS, to_head=self._to_head)
+        if head.status < 200:
+            self._interim_head(exchange, head, data[end:])
+            return
+        body = reader(head.length)
+        payload = b""
+        if end < len(data):
+            if body.done:
+                body.rest = data[end:]
+            else:
+                payload = body.feed(data[end:])
+        if not head.persistent or body.rest:
+            self._reusable = False
+        if body.done:
+            self._release()
+            exchange.response(head, payload, done=True)
+        else:
+            self._body = body
+            self._deadline.set(self._seconds(), self._timeout)
+            exchange.response(head, payload, done=False)
+
+    def _interim_head(self, exchange: Exchange, head: Any, rest: bytes) -> None:
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise BadMessage(502, f"more than {MAX_INTERIM} interim responses")
+        if head.status == 101:
+            if not exchange.wants_upgrade:
+                raise BadMessage(502, "101 without an Upgrade in the request")
+            self._buffer = rest
+            exchange.upgraded(head)
+            return
+        exchange.interim(head)
+        if rest and self.exchange is exchange:
+            self._head(exchange, rest)
+
+    def _more(self, exchange: Exchange, data: bytes) -> None:
+        body = self._body
+        assert body is not None
+        payload = body.feed(data)
+        if body.done:
+            if body.rest:
+                self._reusable = False
+            self._release()
+            exchange.response_data(payload, done=True)
+        else:
+            self._deadline.set(self._seconds(), self._timeout)
+            if payload:
+                exchange.response_data(payload, done=False)
+
+    def _release(self) -> None:
+        """The response is complete: into the pool, or closed. The exchange hears of it afterwards."""
+        exchange, self.exchange = self.exchange, None
+        self._body = None
+        self.resume()
+        assert exchange is not None
+        if not exchange.request_sent:
+            self.close()  # an early answer: the rest of the request must not be taken for a new one
+        elif self._reusable and self.requests < MAX_REQUESTS and self._pool.put(self):
+            self._deadline.set(self._seconds(), IDLE_SECONDS)
+        else:
+            self.close_softly()
+
+    def readConnectionLost(self) -> None:
+        if self._tunnel and self.exchange is not None:
+            self.exchange.server_finished()
+        else:
+            self._ended(clean=True)
+            self.close_softly()
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 - Twisted's own shape
+        super().connectionLost(reason)
+        self._ended(clean=reason.check(ConnectionDone) is not None)
+        self._deadline.close()
+
+    def _ended(self, *, clean: bool) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self._pool.forget(self)
+            return
+        if self._tunnel:
+            self.exchange = None
+            exchange.server_closed(clean=clean)
+        elif clean and self._body is not None and exchange.response_length == UNTIL_CLOSE:
+            self.exchange = None
+            self._body = None
+            exchange.response_data(b"", done=True)
+        else:
+            self.exchange = None
+            exchange.server_lost(self, Loss.CLOSED if clean else Loss.RESET, "")
+
+    def _broken(self, loss: Loss, why: str) -> None:
+        exchange = self.exchange
+        self.close()
+        if exchange is not None:
+            exchange.server_lost(self, loss, why)
+
+    def _expired(self) -> None:
+        exchange = self.exchange
+        if self._closing:
+            self.transport.abortConnection()
+        elif exchange is None:
+            self.close_softly()
+        elif self._tunnel:
+            exchange.tunnel_expired()
+        elif not self._reading or not exchange.request_sent:
+            self._deadline.set(self._seconds(), self._timeout)  # we wait for the client, not for the server
+        else:
+            self._broken(Loss.TIMED_OUT, "")
+
+    # -- IPushProducer: the server's side of back-pressure ------------------------------------
+
+    def pauseProducing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.hold_client()
+
+    def resumeProducing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.release_client()
+
+    def stopProducing(self) -> None:
+        pass  # the connection is lost; connectionLost says so
+
+    def __repr__(self) -> str:
+        state = "busy" if self.exchange is not None else "idle"
+        return f"<connection to {self.server.path}, {state}, {self.requests} requests>"

@@ -1,0 +1,468 @@
+"""Our side of a client's connection: bytes to requests, one exchange at a time, answers back in order."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from lbservice.core.events import Access
+from lbservice.core.pick import PickInfo
+from lbservice.core.server import Server
+from lbservice.proxy.deadline import Deadline
+from lbservice.proxy.exchange import Exchange
+from lbservice.proxy.transport import outstanding
+from lbservice.wire.body import Body, reader
+from lbservice.wire.forwarded import client_fields, kept_client_fields, usable_request_id
+from lbservice.wire.h1 import BadMessage, cut_head, parse_request
+from lbservice.wire.message import NO_BODY, RequestHead
+from lbservice.wire.pages import error_response
+
+if TYPE_CHECKING:
+    from lbservice.proxy.listener import HttpFactory
+
+PIPELINED = 64 * 1024
+"""Bytes of further requests that are read while one is being served; then the client is held."""
+LINGER = 2.0
+"""Seconds that we go on reading after a refusal, so that a reset does not destroy our answer on its way."""
+ABANDONED = 0.5
+"""Seconds that a client which closed its half gets for its answer to begin, before it counts as gone."""
+GRACE_FOR_RATE = 10.0
+MIN_RATE = 100
+"""Bytes a second that a request body must bring on average, once `GRACE_FOR_RATE` seconds have passed."""
+
+
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
+
+
+class Phase(Enum):
+    """What the client's bytes are at present."""
+
+    HEAD = "a request head, or nothing yet"
+    BODY = "the body of the request being served"
+    WAIT = "further requests, while one is being served"
+    TUNNEL = "another protocol, after 101"
+    CLOSING = "thrown away, until the client closes too"
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class HttpServerProtocol(Protocol):
+    """A client's connection.
+
+    It is its own transport's producer: when the client does not take the answer fast enough, the
+    server is held back, and no further request is begun.
+    """
+
+    transport: Any
+    encrypted = False
+
+    def __init__(self, factory: HttpFactory, address: Any) -> None:
+        self.factory: HttpFactory = factory
+        self.backend = factory.backend
+        self.pool = factory.pool
+        self.network = factory.network
+        self.clock = factory.clock
+        self.seconds = factory.clock.seconds
+        self.exchange: Exchange | None = None
+        host = address.host
+        self.info = PickInfo(host)
+        self._name = f"{host}:{address.port}"
+        self._frontend = factory.name
+        self._phase = Phase.HEAD
+        self._buffer = b""
+        self._body: Body | None = None
+        self._began = -1.0
+        self._body_began = 0.0
+        self._body_seen = 0
+        self._moved = 0.0
+        self._unsent = 0
+        self._deadline = Deadline(factory.clock, self._expired)
+        self._choked = False
+        self._held = False
+        self._eof = False
+        self._running = False
+        self._gone = False
+        self._port = 0
+        self._peer = host.encode()
+        self._trusted = factory.trusts(host)
+        self._scheme = b"http"
+        self._extra = b""
+
+    @property
+    def stopping(self) -> bool:
+        """Is the service on its way out?"""
+        return self.factory.stopping
+
+    def connectionMade(self) -> None:
+        self._port = self.transport.getHost().port
+        if self.encrypted:
+            self._scheme = b"https"
+            self._frontend += "~"  # as HAProxy marks it in the log
+        self._extra = client_fields(self._peer, self._scheme, self._port)
+        self.transport.registerProducer(self, True)
+        self._deadline.set(self.seconds(), self.factory.settings.timeout_client_head)
+        self.factory.opened(self)
+
+    # -- bytes in --------------------------------------------------------------------------
+
+    def dataReceived(self, data: bytes) -> None:
+        phase = self._phase
+        if phase is Phase.HEAD:
+            if self._choked:  # our earlier answers are still unread
+                self._keep(data)
+            else:
+                self._head(data)
+        elif phase is Phase.BODY:
+            self._more_body(data)
+        elif phase is Phase.WAIT:
+            self._keep(data)
+        elif phase is Phase.TUNNEL:
+            assert self.exchange is not None
+            self.exchange.from_client(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Further requests: for later, and not without bound."""
+        self._buffer += data
+        if len(self._buffer) > PIPELINED:
+            self.hold()
+
+    def _next(self) -> None:
+        """Go on with what was kept."""
+        data, self._buffer = self._buffer, b""
+        self._head(data)
+
+    def _head(self, data: bytes) -> None:
+        """Serve the requests in these bytes, one after the other, as far as they go."""
+        seen = len(self._buffer)
+        if seen:
+            data = self._buffer + data
+            self._buffer = b""
+        self._running = True
+        try:
+            while data and self._phase is Phase.HEAD and not self._choked:
+                now = self.seconds()
+                if data[0] == 13 and not seen:  # CR: empty lines before a request are skipped (RFC 9112 2.2)
+                    data = data[_EMPTY_LINES.match(data).end() :]  # type: ignore[union-attr] # matches b"" too
+                    if data in (b"", b"\r"):
+                        break
+                if self._began < 0:
+                    self._began = now
+                end = cut_head(data, self.factory.limits.head, seen)
+                if end < 0:
+                    self._deadline.set(self._began, self.factory.settings.timeout_client_head)
+                    break
+                seen = 0
+                data = self._request(data[:end], data[end:], now)
+        except BadMessage as bad:
+            self._refuse(bad)
+            data = b""
+        finally:
+            self._running = False
+        if data:
+            self._keep(data)
+
+    def _request(self, head: bytes, rest: bytes, now: float) -> bytes:
+        """Begin an exchange; returns the bytes that are not its own."""
+        factory = self.factory
+        limits = factory.limits
+        request = parse_request(head, limits.line, limits.fields)
+        access = Access(
+            http=True, client=self._name, frontend=self._frontend, backend=self.backend.name, began=self._began
+        )
+        self._began = -1.0
+        access.head_done = now
+        access.request_line = b"%b %b HTTP/1.%d" % (request.method, request.target, request.minor)
+        access.request_id = (
+            request.request_id  # type: ignore[assignment] # usable_request_id(None) is False
+            if request.request_id is not None and usable_request_id(request.request_id)
+            else factory.next_request_id()
+        )
+        factory.frontend.requests += 1
+        exchange = self.exchange = Exchange(self, request, access)
+        if request.length == NO_BODY:
+            self._phase = Phase.WAIT
+        else:
+            self._phase = Phase.BODY
+            self._body = reader(request.length)
+            self._body_began = self._moved = now
+            self._body_seen = 0
+            self._deadline.set(now, factory.settings.timeout_client)
+            if rest:
+                try:
+                    rest = self._feed(exchange, rest)
+                except BadMessage as bad:
+                    exchange.client_failed(bad.status, "P")
+                    return b""
+        exchange.start(now)
+        return rest
+
+    def _more_body(self, data: bytes) -> None:
+        assert self.exchange is not None
+        self._moved = self.seconds()
+        try:
+            rest = self._feed(self.exchange, data)
+        except BadMessage as bad:
+            self.exchange.client_failed(bad.status, "P")
+            return
+        if rest:
+            if self._phase is Phase.HEAD:  # it was answered in the same moment
+                self._head(rest)
+            else:
+                self._keep(rest)
+
+    def _feed(self, exchange: Exchange, data: bytes) -> bytes:
+        """Pass body bytes on; returns what came behind the body."""
+        body = self._body
+        assert body is not None
+        payload = body.feed(data)
+        self._body_seen += len(payload)
+        if body.done:
+            self._body = None
+            self._phase = Phase.WAIT
+        if payload or body.done:
+            exchange.request_data(payload, done=body.done)
+        return body.rest
+
+    # -- for the exchange ------------------------------------------------------------------
+
+    def request_fields(self, request: RequestHead, request_id: bytes) -> bytes:
+        """The field lines that we add to a request."""
+        if self._trusted and request.forwarded:
+            client = kept_client_fields(request, self._peer, self._scheme, self._port)
+        elif request.host is not None:
+            client = b"%bX-Forwarded-Host: %b\r\n" % (self._extra, request.host)
+        else:
+            client = self._extra
+        via = self.factory.via[request.minor]
+        if via and request.via:
+            via = b"Via: %b, %b" % (request.via, via[5:])
+        upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % request.upgrade if request.upgrade else b""
+        return b"%bX-Request-ID: %b\r\n%b%b" % (client, request_id, via, upgrade)
+
+    def retry_after(self) -> int:
+        """Seconds after which a client that got 503 may try again: when a server can be back at the earliest."""
+        check = self.backend.settings.check
+        return max(1, round(check.inter * check.rise))
+
+    def error(self, status: int, exchange: Exchange, retry_after: int | None) -> bytes:
+        """Our own answer to an exchange's request."""
+        return error_response(
+            status,
+            close=not exchange.keep,
+            retry_after=retry_after,
+            request_id=exchange.access.request_id,
+            with_body=exchange.request.method != b"HEAD",
+        )
+
+    def hold(self) -> None:
+        """Read nothing more from the client for now."""
+        if not self._held and not self._eof:
+            self._held = True
+            self.transport.pauseProducing()
+
+    def release(self) -> None:
+        """Read again."""
+        if self._held and not self._gone:
+            self._held = False
+            self._moved = self.seconds()
+            if not self._eof:
+                self.transport.resumeProducing()
+
+    def start_tunnel(self) -> None:
+        """From now on the client's bytes belong to another protocol."""
+        self._phase = Phase.TUNNEL
+        self.release()
+        rest, self._buffer = self._buffer, b""
+        if rest and self.exchange is not None:
+            self.exchange.from_client(rest)
+
+    def finish_sending(self) -> None:
+        """Half-close, in tunnels. TLS has no such thing: there it is the end."""
+        if self.encrypted:
+            self._close()
+        else:
+            self.transport.loseWriteConnection()
+
+    def exchange_done(self, exchange: Exchange, now: float) -> None:
+        """The exchange has ended; go on with the next request, or close."""
+        self.exchange = None
+        access = exchange.access
+        factory = self.factory
+        factory.ended(access)
+        if self._gone:
+            return
+        if self._phase is Phase.TUNNEL and access.termination == "--":
+            self._close()
+        elif not exchange.answered:
+            self._phase = Phase.CLOSING
+            self.transport.abortConnection()
+        elif not exchange.keep or self.stopping:
+            if self._phase is Phase.BODY or self._buffer:
+                self._linger()
+            else:
+                self._close()
+        else:
+            self._phase = Phase.HEAD
+            self._deadline.set(now, factory.settings.timeout_keep_alive)
+            if self._held:
+                self.release()
+            if self._running:
+                return
+            if self._buffer:
+                self._next()
+            elif self._eof:
+                self._close()
+
+    # -- refusing and closing --------------------------------------------------------------
+
+    def _refuse(self, bad: BadMessage) -> None:
+        """No exchange was begun: answer, log, close."""
+        self._log_bad_request(bad.status, "PR")
+        self._answer(bad.status)
+        self._linger()
+
+    def _answer(self, status: int) -> None:
+        self.transport.write(error_response(status, close=True))
+
+    def _log_bad_request(self, status: int, termination: str) -> None:
+        factory = self.factory
+        access = Access(
+            http=True, client=self._name, frontend=self._frontend, backend=factory.name, began=max(self._began, 0.0)
+        )
+        access.status = status
+        access.termination = termination
+        access.ended = self.seconds()
+        if self._began < 0:
+            access.began = access.ended
+        factory.ended(access)
+
+    def _close(self) -> None:
+        """Close once everything is written."""
+        self._phase = Phase.CLOSING
+        self._deadline.set(self.seconds(), self.factory.settings.timeout_client)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def _linger(self) -> None:
+        """Close our half, then read what is still on its way, so that our answer arrives."""
+        self._phase = Phase.CLOSING
+        self._buffer = b""
+        self._body = None
+        self.release()
+        if self._eof or self.encrypted:
+            self._close()
+            return
+        self._deadline.set(self.seconds(), LINGER)
+        self.transport.unregisterProducer()
+        self.transport.loseWriteConnection()
+
+    def stop(self) -> None:
+        """The service is stopping: an idle connection is closed, a busy one after its answer."""
+        if self.exchange is None and self._phase is Phase.HEAD and not self._buffer:
+            self._close()
+
+    def abort(self) -> None:
+        """Close at once, whatever is going on."""
+        if self.exchange is not None:
+            self.exchange.client_lost("K")
+        self.transport.abortConnection()
+
+    def cut(self, server: Server) -> None:
+        """Close at once if `server` is being used."""
+        if self.exchange is not None and self.exchange.uses(server):
+            self.abort()
+
+    # -- from the reactor ------------------------------------------------------------------
+
+    def readConnectionLost(self) -> None:
+        """The client has closed its half. It may still want its answer; most that do this are gone."""
+        self._eof = True
+        exchange = self.exchange
+        if self._phase is Phase.TUNNEL and exchange is not None:
+            exchange.client_finished()
+        elif exchange is None:
+            if self._phase is Phase.HEAD and self._began >= 0:
+                self._log_bad_request(400, "CR")
+            self._close()
+        elif self._phase is Phase.BODY:
+            exchange.client_lost()
+        elif exchange.access.responded < 0 and exchange.keep and not self._buffer:
+            self._deadline.set(self.seconds(), ABANDONED)
+
+    def writeConnectionLost(self) -> None:
+        pass
+
+    def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 - Twisted's own shape
+        self._gone = True
+        self._deadline.close()
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.client_lost()
+        elif self._phase is Phase.HEAD and self._began >= 0:
+            self._log_bad_request(400, "CR")
+        self.factory.closed(self)
+
+    def _expired(self) -> None:
+        """The deadline has passed: for what depends on what we are waiting for."""
+        now = self.seconds()
+        exchange = self.exchange
+        settings = self.factory.settings
+        if self._phase is Phase.CLOSING:
+            self.transport.abortConnection()
+        elif exchange is None:
+            if self._began >= 0 and not self._choked:
+                self._log_bad_request(408, "cR")
+                self._answer(408)
+                self._linger()
+            elif self._choked and self._client_moves():
+                self._deadline.set(now, settings.timeout_client)
+            else:
+                self._close()
+        elif self._eof and exchange.access.responded < 0 and exchange.keep:
+            exchange.client_lost()
+        elif self._phase is Phase.BODY and not self._held and self._body_stalls(now):
+            exchange.client_failed(408, "c")
+        elif self._choked and not self._client_moves():
+            exchange.client_lost("c")
+        else:
+            self._deadline.set(now, min(settings.timeout_client, GRACE_FOR_RATE))
+
+    def _body_stalls(self, now: float) -> bool:
+        waited = now - self._body_began
+        too_slow = waited >= GRACE_FOR_RATE and self._body_seen < MIN_RATE * waited
+        return too_slow or now - self._moved >= self.factory.settings.timeout_client
+
+    def _client_moves(self) -> bool:
+        """Has the client taken anything of what we wrote since this was last asked?"""
+        before, self._unsent = self._unsent, outstanding(self.transport)
+        return before == 0 or self._unsent < before
+
+    # -- IPushProducer: the client's side of back-pressure --------------------------------------
+
+    def pauseProducing(self) -> None:
+        self._choked = True
+        self._unsent = 0
+        self._deadline.set(self.seconds(), self.factory.settings.timeout_client)
+        if self.exchange is not None:
+            self.exchange.hold_server()
+
+    def resumeProducing(self) -> None:
+        self._choked = False
+        if self.exchange is not None:
+            self.exchange.release_server()
+        elif self._phase is Phase.HEAD:
+            self._deadline.set(self.seconds(), self.factory.settings.timeout_keep_alive)
+            if self._buffer:
+                self._next()
+
+    def stopProducing(self) -> None:
+        pass  # the connection is lost; connectionLost says so
+
+    def __repr__(self) -> str:
+        return f"<client {self._name}, {self._phase.name}>"

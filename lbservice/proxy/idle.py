@@ -1,0 +1,57 @@
+"""Connections to servers that wait for their next request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lbservice.core.server import Server
+
+if TYPE_CHECKING:
+    from lbservice.proxy.http_client import HttpClientProtocol
+
+MAX_IDLE = 32
+"""Idle connections that are kept for each server."""
+
+
+class IdlePool:
+    """The most recently used is taken first, so that what is not needed grows old and closes itself."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Server, list[HttpClientProtocol]] = {}
+        self.closed = False
+
+    def take(self, server: Server) -> HttpClientProtocol | None:
+        """An idle connection of the server, or None."""
+        waiting = self._idle.get(server)
+        return waiting.pop() if waiting else None
+
+    def put(self, connection: HttpClientProtocol) -> bool:
+        """Keep a connection for later; False when there is no room, and the caller should close it."""
+        server = connection.server
+        waiting = self._idle.get(server)
+        if waiting is None:
+            waiting = self._idle[server] = []
+        if len(waiting) >= MAX_IDLE or self.closed or server.leaving:
+            return False
+        waiting.append(connection)
+        return True
+
+    def forget(self, connection: HttpClientProtocol) -> None:
+        """It has closed while it waited."""
+        waiting = self._idle.get(connection.server)
+        if waiting and connection in waiting:
+            waiting.remove(connection)
+
+    def drop(self, server: Server) -> None:
+        """Close what is idle to one server, which goes away."""
+        for connection in self._idle.pop(server, ()):
+            connection.close()
+
+    def close(self) -> None:
+        """Close everything, and keep nothing from now on."""
+        self.closed = True
+        for server in list(self._idle):
+            self.drop(server)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._idle.values()))

@@ -1,0 +1,90 @@
+"""TLS contexts: TLS 1.2 at least, OpenSSL through Twisted's memory-BIO transport."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from OpenSSL import SSL
+from twisted.internet import ssl
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+)
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from lbservice.core.settings import ListenTls, ServerTls
+from lbservice.errors import StartError
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class _ServerConnections:
+    def __init__(self, context: SSL.Context) -> None:
+        self._context = context
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return SSL.Connection(self._context, None)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _UnverifiedConnections:
+    """For `verify=no`: encrypted, and nobody knows to whom."""
+
+    def __init__(self, context: SSL.Context, sni: str | None) -> None:
+        self._context = context
+        self._sni = sni
+
+    def clientConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = SSL.Connection(self._context, None)
+        if self._sni:
+            connection.set_tlsext_host_name(self._sni.encode("idna"))
+        return connection
+
+
+def listening(factory: IProtocolFactory, tls: ListenTls, clock: object) -> IProtocolFactory:
+    """The factory behind TLS, with the certificate chain of `tls.cert`. Raises StartError for unusable files."""
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_session_id(b"lbservice")
+    context.set_alpn_select_callback(
+        lambda connection, offered: b"http/1.1" if b"http/1.1" in offered else SSL.NO_OVERLAPPING_PROTOCOLS
+    )
+    try:
+        context.use_certificate_chain_file(tls.cert)
+        context.use_privatekey_file(tls.key or tls.cert)
+        context.check_privatekey()
+    except (SSL.Error, OSError) as error:
+        key = "" if tls.key is None else f" and key {tls.key}"
+        raise StartError(
+            f"tls: certificate {tls.cert}{key} cannot be used; both must be PEM, and belong together"
+        ) from error
+    return TLSMemoryBIOFactory(_ServerConnections(context), False, factory, clock)
+
+
+@lru_cache(maxsize=1024)
+def _client_creator(host: str, tls: ServerTls) -> IOpenSSLClientConnectionCreator:
+    if not tls.verify:
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        return _UnverifiedConnections(context, tls.sni)
+    trust = None
+    if tls.ca is not None:
+        with open(tls.ca, "rb") as file:
+            trust = ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(pem) for pem in _certificates(file.read())])
+    return ssl.optionsForClientTLS(
+        tls.sni or host,
+        trustRoot=trust,
+        extraCertificateOptions={"raiseMinimumTo": ssl.TLSVersion.TLSv1_2},
+    )
+
+
+def _certificates(pem: bytes) -> list[bytes]:
+    end = b"-----END CERTIFICATE-----"
+    return [part + end for part in pem.split(end)[:-1]]
+
+
+def dialing(factory: IProtocolFactory, host: str, tls: ServerTls, clock: object) -> IProtocolFactory:
+    """The client factory behind TLS, verified against `tls.sni` or the server's host."""
+    return TLSMemoryBIOFactory(_client_creator(host, tls), True, factory, clock)

@@ -1,0 +1,1 @@
+"""RUN: the services of the tree (balancer, monitor, eventlog, control)."""

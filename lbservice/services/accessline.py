@@ -1,0 +1,104 @@
+"""One finished exchange or session as a line in HAProxy's HTTP or TCP log format, field for field.
+
+`client [date] frontend backend/server TR/Tw/Tc/Tr/Ta status bytes - - ---- ac/fc/bc/sc/rc sq/bq {id} "request"`
+(HAProxy configuration manual, section 8.2.3; the TCP format is section 8.2.2). The captured
+request header in braces is the request's id.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from lbservice.core.events import Access
+
+MAX_FIELD = 1024
+"""Characters of one logged field; a longer one is cut."""
+
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\"\\]")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def escape(text: str) -> str:
+    """Without control characters, quotes and backslashes: they become `\\xNN`, so that a line stays a line."""
+    if len(text) > MAX_FIELD:
+        text = text[:MAX_FIELD]
+    if _UNSAFE.search(text):
+        return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return text
+
+
+class Stamp:
+    """Formats moments in local time; a second is worked out once."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def clf(self, moment: float) -> str:
+        """`22/Nov/2026:17:05:01.123`, as HAProxy writes it."""
+        second = int(moment)
+        if second != self._second:
+            now = time.localtime(second)
+            self._second = second
+            self._text = (
+                f"{now.tm_mday:02d}/{_MONTHS[now.tm_mon - 1]}/{now.tm_year}"
+                f":{now.tm_hour:02d}:{now.tm_min:02d}:{now.tm_sec:02d}"
+            )
+        return "%s.%03d" % (self._text, int((moment - second) * 1000))
+
+    def iso(self, moment: float) -> str:
+        """`2026-11-22T17:05:01.123+0000`."""
+        now = time.localtime(moment)
+        return time.strftime("%Y-%m-%dT%H:%M:%S", now) + f".{int(moment % 1 * 1000):03d}" + time.strftime("%z", now)
+
+
+def access_line(access: Access, stamp: Stamp, offset: float) -> str:
+    """The line, with its newline. `offset` is what turns monotonic seconds into the time of day."""
+    began = access.began
+    leased, connected = access.leased, access.connected
+    waited = -1 if leased < 0 else int((leased - (access.head_done if access.http else began)) * 1000)
+    connecting = -1 if connected < 0 else int((connected - leased) * 1000)
+    total = int((access.ended - began) * 1000)
+    load = "%d/%d/%d/%d/%s%d %d/%d" % (
+        access.process_active,
+        access.frontend_active,
+        access.backend_active,
+        access.server_active,
+        "+" if access.redispatched else "",
+        access.retries,
+        access.server_queue,
+        access.backend_queue,
+    )
+    if not access.http:
+        return "%s [%s] %s %s/%s %d/%d/%d %d %s %s\n" % (
+            access.client,
+            stamp.clf(began + offset),
+            access.frontend,
+            access.backend,
+            access.server,
+            waited,
+            connecting,
+            total,
+            access.bytes_out,
+            access.termination,
+            load,
+        )
+    return '%s [%s] %s %s/%s %d/%d/%d/%d/%d %d %d - - %s-- %s {%s} "%s"\n' % (
+        access.client,
+        stamp.clf(began + offset),
+        access.frontend,
+        access.backend,
+        access.server,
+        -1 if access.head_done < 0 else int((access.head_done - began) * 1000),
+        waited,
+        connecting,
+        -1 if access.responded < 0 else int((access.responded - connected) * 1000),
+        total,
+        access.status,
+        access.bytes_out,
+        access.termination,
+        load,
+        access.request_id.decode("latin-1"),
+        escape(access.request_line.decode("latin-1")),
+    )

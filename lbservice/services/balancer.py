@@ -1,0 +1,172 @@
+"""The balancer service: frontends, backends and what they share, from settings to a clean stop."""
+
+from __future__ import annotations
+
+import gc
+from random import Random
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from lbservice import policies
+from lbservice.core.backend import Backend
+from lbservice.core.frontend import Frontend, Process
+from lbservice.core.health import Health
+from lbservice.core.server import Server
+from lbservice.core.settings import BackendSettings, ServerSettings, Settings
+from lbservice.errors import StartError
+from lbservice.proxy.idle import IdlePool
+from lbservice.proxy.listener import FrontendFactory, HttpFactory, TcpFactory
+from lbservice.proxy.transport import Network
+from lbservice.services import checks
+from lbservice.services.eventlog import EventLog
+from lbservice.services.monitor import HealthMonitor, words
+
+
+class Balancer(Service):
+    """Everything that carries traffic. `backends` and `frontends` are in the order of the configuration."""
+
+    name = "balancer"
+    log = Logger()
+
+    def __init__(
+        self, settings: Settings, eventlog: EventLog, network: Network, clock: Any, random: Random | None = None
+    ) -> None:
+        self.settings = settings
+        self.eventlog = eventlog
+        self.network = network
+        self.clock = clock
+        self.pool = IdlePool()
+        self.random = random or Random()
+        self.monitor = HealthMonitor(clock, self.random, self.pool.drop)
+        self.backends: dict[str, Backend] = {}
+        self.frontends: dict[str, Frontend] = {}
+        self._factories: list[FrontendFactory] = []
+        self._began = clock.seconds()
+        self._bound = False
+        self._hurry: Deferred[None] | None = None
+        for backend_settings in settings.backends:
+            self._make_backend(backend_settings)
+        process = Process()
+        for frontend_settings in settings.frontends:
+            frontend = self.frontends[frontend_settings.name] = Frontend(frontend_settings, process)
+            factory = HttpFactory if frontend_settings.mode == "http" else TcpFactory
+            backend = self.backends[frontend_settings.backend]
+            self._factories.append(factory(frontend, backend, self.pool, network, clock, eventlog.access))
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since it was made."""
+        return float(self.clock.seconds() - self._began)
+
+    # -- servers ---------------------------------------------------------------------------
+
+    def _make_backend(self, settings: BackendSettings) -> None:
+        backend = Backend(settings, policies.make(settings.balance), emptied=self._emptied, gone=self._gone)
+        self.backends[settings.name] = backend
+        for number, server_settings in enumerate(settings.servers):
+            # The first checks are spread over one interval, so that they do not come in bursts.
+            self.add_server(backend, server_settings, number * settings.check.inter / len(settings.servers))
+
+    def add_server(self, backend: Backend, settings: ServerSettings, delay: float = 0.0) -> Server:
+        """A new server in a backend, used at once and checked first after `delay` seconds."""
+        check_settings = backend.settings.check
+        health = Health(
+            rise=check_settings.rise, fall=check_settings.fall, up=check_settings.init_up, now=self.clock.seconds()
+        )
+        server = Server(backend.name, settings, health)
+        check = checks.make(check_settings, self.network, self.clock) if settings.check else None
+        if check is None:
+            health.up, health.streak, health.reason = True, 0, "not checked"
+        backend.add(server)
+        if check is not None:
+            self.monitor.watch(backend, server, check, delay)
+        return server
+
+    def remove_server(self, server: Server, *, now: bool = False) -> None:
+        """Take a server out; what it is doing is finished first, or cut off `now`."""
+        self.backends[server.backend].remove(server)
+        if now:
+            for factory in self._factories:
+                factory.cut(server)
+
+    def _gone(self, server: Server) -> None:
+        self.monitor.forget(server)
+        self.pool.drop(server)
+        self.log.info("server {server} is gone", event="server-gone", server=server.path)
+
+    def _emptied(self, backend: Backend, empty: bool) -> None:
+        if not self.running:
+            return
+        if empty:
+            self.log.warn("backend {backend} has no server available", event="backend-down", backend=backend.name)
+        else:
+            self.log.info("backend {backend} has a server again", event="backend-up", backend=backend.name)
+
+    # -- life ------------------------------------------------------------------------------
+
+    def privilegedStartService(self) -> None:
+        """Open the listeners, before privileges are dropped. Raises StartError."""
+        self._bound = True
+        for factory in self._factories:
+            try:
+                factory.listen()
+            except CannotListenError as error:
+                where = f"{error.interface or '0.0.0.0'}:{error.port}"
+                raise StartError(
+                    f"[frontend {factory.name}] cannot listen on {where}: {error.socketError}"
+                ) from error
+
+    def startService(self) -> None:
+        if not self._bound:  # under `twist`, which knows no privileged start
+            self.privilegedStartService()
+        super().startService()
+        self.monitor.startService()
+        for frontend in self.frontends.values():
+            self.log.info(
+                "frontend {frontend} listens on {listen} ({mode}), backend {backend}, maxconn {maxconn}",
+                event="frontend-started",
+                frontend=frontend.name,
+                listen=", ".join(listen.address for listen in frontend.settings.listen),
+                mode=frontend.settings.mode,
+                backend=frontend.settings.backend,
+                maxconn=frontend.settings.maxconn,
+            )
+        # What is there now stays for good: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        self.monitor.stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    def hurry(self) -> None:
+        """Do not wait any longer for connections to end."""
+        if self._hurry is not None and not self._hurry.called:
+            self._hurry.callback(None)
+
+    async def _stop(self) -> None:
+        self._hurry = Deferred()
+        active = sum(frontend.active for frontend in self.frontends.values())
+        self.log.info(
+            "stopping: {active} connections have up to {grace} to finish",
+            event="stopping",
+            active=active,
+            grace=words(self.settings.grace),
+        )
+        for factory in self._factories:
+            await Deferred.fromCoroutine(factory.stop_listening())
+        drained = DeferredList([factory.drained() for factory in self._factories])
+        late = self.clock.callLater(self.settings.grace, self.hurry)
+        await DeferredList([drained, self._hurry], fireOnOneCallback=True)
+        if late.active():
+            late.cancel()
+        cut = sum(factory.abort() for factory in self._factories)
+        self.pool.close()
+        self.log.info(
+            "stopped after {uptime}, {cut} connections cut", event="stopped", uptime=words(self.uptime), cut=cut
+        )

@@ -1,0 +1,218 @@
+"""The verbs an operator has. Shell, command line, API and reload all come through here.
+
+Each verb validates first, changes in one step, logs one event with who did it, and answers with
+the `Change`. Asking for what is already so is not an error. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twisted.logger import Logger
+
+from lbservice.core.backend import Backend
+from lbservice.core.change import Change
+from lbservice.core.server import Admin, Server
+from lbservice.core.settings import ServerSettings
+from lbservice.errors import ControlError
+from lbservice.services.balancer import Balancer
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRow:
+    """One server as `servers` shows it. `since` is seconds in the present state of health."""
+
+    server: str
+    address: str
+    state: str
+    reason: str
+    since: float
+    weight: int
+    in_flight: int
+    requests: int
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRow:
+    """One backend as `stats` shows it."""
+
+    backend: str
+    balance: str
+    available: int
+    servers: int
+    in_flight: int
+    waiting: int
+    requests: int
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendRow:
+    """One frontend as `stats` shows it."""
+
+    frontend: str
+    mode: str
+    listen: str
+    connections: int
+    total_connections: int
+    requests: int
+    status_2xx: int
+    status_4xx: int
+    status_5xx: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Everything at a glance. `uptime` is seconds; `log_dropped` counts lines that could not be written."""
+
+    uptime: float
+    frontends: tuple[FrontendRow, ...]
+    backends: tuple[BackendRow, ...]
+    log_dropped: int
+
+
+class Control:
+    """Changes and questions for one running balancer. `actor` says who asks, for the log."""
+
+    log = Logger()
+
+    def __init__(self, balancer: Balancer) -> None:
+        self.balancer = balancer
+
+    # -- questions -------------------------------------------------------------------------
+
+    def servers(self, backend: str | None = None) -> tuple[ServerRow, ...]:
+        """Every server, or those of one backend, in the order of the configuration."""
+        backends = self.balancer.backends.values() if backend is None else (self._backend(backend),)
+        now = self.balancer.clock.seconds()
+        return tuple(self._row(server, now) for each in backends for server in each)
+
+    def stats(self) -> Stats:
+        """Frontends and backends with their counters."""
+        balancer = self.balancer
+        return Stats(
+            uptime=balancer.uptime,
+            frontends=tuple(
+                FrontendRow(
+                    frontend=frontend.name,
+                    mode=frontend.settings.mode,
+                    listen=", ".join(listen.address for listen in frontend.settings.listen),
+                    connections=frontend.active,
+                    total_connections=frontend.connections,
+                    requests=frontend.requests,
+                    status_2xx=frontend.statuses[2],
+                    status_4xx=frontend.statuses[4],
+                    status_5xx=frontend.statuses[5],
+                )
+                for frontend in balancer.frontends.values()
+            ),
+            backends=tuple(
+                BackendRow(
+                    backend=backend.name,
+                    balance=backend.settings.balance,
+                    available=len(backend.available),
+                    servers=len(backend.servers),
+                    in_flight=backend.in_flight,
+                    waiting=backend.waiting,
+                    requests=backend.requests,
+                    retries=backend.retries,
+                )
+                for backend in balancer.backends.values()
+            ),
+            log_dropped=balancer.eventlog.dropped,
+        )
+
+    # -- changes ---------------------------------------------------------------------------
+
+    def add(self, backend: str, settings: ServerSettings, *, actor: str) -> Change:
+        """A new server, checked and used from now on. Its name must be free in the backend."""
+        home = self._backend(backend)
+        if settings.name in home.servers:
+            leaving = " (it is still draining; wait until it is gone)" if home.servers[settings.name].leaving else ""
+            raise ControlError(f"{backend}/{settings.name}: a server of that name exists{leaving}")
+        server = self.balancer.add_server(home, settings)
+        return self._done(Change("added", server.path, "absent", f"{settings.address} weight {server.weight}", actor))
+
+    def remove(self, path: str, *, now: bool = False, actor: str) -> Change:
+        """Let a server go when its requests are done; `now` cuts them off."""
+        server = self._server(path)
+        before = f"{server.settings.address} {server.state}, {server.in_flight} in flight"
+        self.balancer.remove_server(server, now=now)
+        after = "gone" if not server.in_flight else f"leaving, {server.in_flight} in flight"
+        return self._done(Change("removed", path, before, after, actor))
+
+    def ready(self, path: str, *, actor: str) -> Change:
+        """Use the server again."""
+        return self._admin(path, Admin.READY, actor)
+
+    def drain(self, path: str, *, actor: str) -> Change:
+        """Nothing new for the server; what it has goes on."""
+        return self._admin(path, Admin.DRAIN, actor)
+
+    def maint(self, path: str, *, actor: str) -> Change:
+        """Nothing new for the server, and no checks either."""
+        return self._admin(path, Admin.MAINT, actor)
+
+    def weight(self, path: str, weight: int, *, actor: str) -> Change:
+        """The server's share among its backend's servers, 0-256; 0 takes nothing new."""
+        if type(weight) is not int or not 0 <= weight <= 256:
+            raise ControlError(f"weight {weight!r}: give a whole number from 0 to 256")
+        server = self._server(path)
+        before, server.weight = server.weight, weight
+        self.balancer.backends[server.backend].refresh()
+        return self._done(Change("weight set", path, f"weight {before}", f"weight {weight}", actor))
+
+    # -- how -------------------------------------------------------------------------------
+
+    def _admin(self, path: str, admin: Admin, actor: str) -> Change:
+        server = self._server(path)
+        if server.leaving:
+            raise ControlError(f"{path}: being removed; add it again when it is gone")
+        before, server.admin = server.admin, admin
+        self.balancer.backends[server.backend].refresh()
+        return self._done(Change(f"set to {admin.value}", path, before.value, admin.value, actor))
+
+    def _done(self, change: Change) -> Change:
+        if change.changed:
+            self.log.info(
+                "server {target} {verb} by {actor} ({before} -> {after})",
+                event="change",
+                verb=change.verb,
+                target=change.target,
+                before=change.before,
+                after=change.after,
+                actor=change.actor,
+            )
+        return change
+
+    def _backend(self, name: str) -> Backend:
+        try:
+            return self.balancer.backends[name]
+        except KeyError:
+            known = ", ".join(self.balancer.backends)
+            raise ControlError(f"no backend {name!r}; there are: {known}") from None
+
+    def _server(self, path: str) -> Server:
+        backend, slash, name = path.partition("/")
+        if not slash:
+            raise ControlError(f"{path!r}: name a server as BACKEND/SERVER, e.g. app/s1")
+        home = self._backend(backend)
+        try:
+            return home.servers[name]
+        except KeyError:
+            known = ", ".join(home.servers) or "none"
+            raise ControlError(f"no server {name!r} in backend {backend}; there are: {known}") from None
+
+    def _row(self, server: Server, now: float) -> ServerRow:
+        return ServerRow(
+            server=server.path,
+            address=server.settings.address,
+            state=server.state,
+            reason=server.health.reason,
+            since=now - server.health.since,
+            weight=server.weight,
+            in_flight=server.in_flight,
+            requests=server.requests,
+            errors=server.connect_errors + server.timeouts + server.resets,
+        )

@@ -1,0 +1,137 @@
+"""The health monitor: a LoopingCall for each server asks how it is, and the backend hears when that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from lbservice.core.backend import Backend
+from lbservice.core.health import CheckResult
+from lbservice.core.server import Admin, Server
+from lbservice.services.checks import Check
+
+JITTER = 0.1
+"""The width of an interval's random spread, so that balancers and servers do not march in step."""
+
+
+class HealthMonitor(Service):
+    """Watches servers. `down(server)` is called when one goes down, after its backend has been told."""
+
+    name = "monitor"
+    log = Logger()
+
+    def __init__(self, clock: IReactorTime, random: Random, down: Callable[[Server], None]) -> None:
+        self._clock = clock
+        self._random = random
+        self._down = down
+        self._rounds: dict[Server, _Rounds] = {}
+
+    def watch(self, backend: Backend, server: Server, check: Check, delay: float = 0.0) -> None:
+        """Check this server from now on, the first time after `delay` seconds."""
+        rounds = self._rounds[server] = _Rounds(self, backend, server, check, delay)
+        if self.running:
+            rounds.start()
+
+    def forget(self, server: Server) -> None:
+        """Check it no more."""
+        rounds = self._rounds.pop(server, None)
+        if rounds is not None:
+            rounds.stop()
+
+    def startService(self) -> None:
+        super().startService()
+        for rounds in self._rounds.values():
+            rounds.start()
+
+    def stopService(self) -> None:
+        super().stopService()
+        for rounds in self._rounds.values():
+            rounds.stop()
+
+    def observe(self, backend: Backend, server: Server, result: CheckResult) -> None:
+        """Take one result in, and tell the backend and the log when the server's state flips."""
+        health = server.health
+        since, before = health.since, health.up
+        if not health.observe(result):
+            return
+        backend.refresh()
+        self.log.info(
+            "server {server} is {state} ({reason}), was {before} for {duration}",
+            event="health",
+            server=server.path,
+            state="UP" if health.up else "DOWN",
+            reason=health.reason,
+            before="UP" if before else "DOWN",
+            duration=words(result.at - since),
+            available=len(backend.available),
+        )
+        if not health.up:
+            self._down(server)
+
+
+class _Rounds:
+    """The LoopingCall of one server. A round that takes long delays the next one and never overlaps it."""
+
+    def __init__(self, monitor: HealthMonitor, backend: Backend, server: Server, check: Check, delay: float) -> None:
+        self._monitor = monitor
+        self._backend = backend
+        self._server = server
+        self._check = check
+        self._delay = delay
+        self._loop = LoopingCall(self._round)
+        self._loop.clock = monitor._clock
+        self._first: IDelayedCall | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        self._first = self._monitor._clock.callLater(self._delay, self._begin)
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._first is not None and self._first.active():
+            self._first.cancel()
+        if self._loop.running:
+            self._loop.stop()
+
+    def _begin(self) -> None:
+        done = self._loop.start(self._backend.settings.check.inter)
+        done.addErrback(lambda failure: self._monitor.log.failure("health check of {s}", failure, s=self._server.path))
+
+    def _round(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._ask())
+
+    async def _ask(self) -> None:
+        server, settings = self._server, self._backend.settings.check
+        begun = self._monitor._clock.seconds()
+        if server.admin is not Admin.MAINT:
+            result = await self._check.run(server)
+            if self._stopped:
+                return
+            self._monitor.observe(self._backend, server, result)
+        health = server.health
+        interval = settings.interval(up=health.up, transition=health.transition)
+        spread = 1 + JITTER * (cast(float, self._monitor._random.random()) - 0.5)
+        # The loop counts its intervals from `starttime`; ours differ from round to round.
+        self._loop.interval = interval * spread
+        self._loop.starttime = begun
+
+
+def words(seconds: float) -> str:
+    """A duration for people: `850ms`, `12s`, `2h03m`, `3d04h`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

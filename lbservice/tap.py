@@ -1,0 +1,106 @@
+"""The whole wiring, read top to bottom: from the command line to one tree of services."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.python import usage
+
+from lbservice import config
+from lbservice.core.settings import Settings
+from lbservice.errors import ConfigError, StartError
+from lbservice.services.balancer import Balancer
+from lbservice.services.control import Control
+from lbservice.services.eventlog import EventLog
+from lbservice.services.signals import Signals
+
+RESERVED_FILES = 64
+"""Open files that are kept for logs, checks, shells and libraries."""
+
+
+class Options(usage.Options):
+    """`twistd loadbalancer` and its options."""
+
+    synopsis = "[options]"
+    longdesc = "A load balancer for HTTP and TCP, configured by an ini file. See `lbservice --help` for its tools."
+    optParameters = [["config", "c", "lb.ini", "the configuration file"]]
+    optFlags = [["check", None, "only say whether the configuration is valid, then exit (status 1 if not)"]]
+
+    def postOptions(self) -> None:
+        try:
+            settings = self["settings"] = config.load(self["config"])
+        except ConfigError as error:
+            sys.exit(str(error))
+        if self["check"]:
+            print(f"{settings.file}: ok")
+            sys.exit(0)
+
+
+def makeService(options: Options) -> IService:
+    """The service for twistd, twist and lb.tac."""
+    from twisted.internet import reactor  # the one place: everything else is handed its clock and network
+
+    use_monotonic_time(reactor)
+    return make_tree(options["settings"], reactor)
+
+
+def make_tree(settings: Settings, reactor: Any) -> MultiService:
+    """The tree of services. Children start in this order and stop in the opposite one."""
+    from lbservice.admin.manhole import manhole
+    from lbservice.proxy.transport import Network
+
+    settings = with_connection_limits(settings)
+    tree = _Tree()
+    eventlog = EventLog(settings.log, reactor)
+    balancer = Balancer(settings, eventlog, Network(reactor), reactor)
+    eventlog.setServiceParent(tree)
+    balancer.setServiceParent(tree)
+    if settings.manhole is not None:
+        manhole(settings.manhole, Control(balancer), reactor).setServiceParent(tree)
+    Signals(balancer, reactor).setServiceParent(tree)
+    return tree
+
+
+class _Tree(MultiService):
+    """A start that fails is said in one line, not in a traceback."""
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except StartError as error:
+            sys.exit(f"lbservice: {error}")
+
+    def startService(self) -> None:
+        try:
+            super().startService()
+        except StartError as error:
+            sys.exit(f"lbservice: {error}")
+
+
+def use_monotonic_time(reactor: Any) -> None:
+    """Let every timer run on the monotonic clock, so that setting the time of day neither fires nor stalls them.
+
+    Twisted's reactors read `time.time` through the attribute `seconds`. Timers that are already
+    set were counted on the other clock; then it is too late, and things stay as they are.
+    """
+    if not reactor.getDelayedCalls():
+        reactor.seconds = time.monotonic
+
+
+def with_connection_limits(settings: Settings) -> Settings:
+    """Raise the limit of open files to the hard limit, and give frontends without `maxconn` their default from it.
+
+    A request may need two connections, so that is half of the open files, less a reserve.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    default = max(1, (hard - RESERVED_FILES) // 2)
+    frontends = tuple(
+        frontend if frontend.maxconn else replace(frontend, maxconn=default) for frontend in settings.frontends
+    )
+    return replace(settings, frontends=frontends)

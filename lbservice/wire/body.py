@@ -1,0 +1,158 @@
+"""Where a body ends: readers that take a connection's bytes and give back the body's.
+
+Each has `feed(data) -> payload`. Once `done` is True, `rest` holds what came behind the body.
+Raises BadMessage for bytes that are no body of its kind.
+"""
+
+from __future__ import annotations
+
+import re
+
+from lbservice.wire.h1 import BadMessage
+from lbservice.wire.headers import TOKEN
+from lbservice.wire.message import CHUNKED, UNTIL_CLOSE
+
+MAX_SIZE_LINE = 1024
+"""Bytes of one chunk's size line, with its extensions."""
+MAX_EXTENSIONS = 4096
+"""Bytes of chunk extensions in a whole body: they are paid for in time and are never passed on."""
+MAX_TRAILERS = 8192
+"""Bytes of the trailer section; it is validated and dropped."""
+
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*+;[\t -~\x80-\xff]*+)?+)\r\n")
+_PART_OF_SIZE = re.compile(rb"[0-9A-Fa-f]{0,15}(?:[ \t]*+(?:;[\t -~\x80-\xff]*+)?+)\r?")
+_TRAILERS = re.compile(rb"(?:" + TOKEN + rb":[\t -~\x80-\xff]*+\r\n)*+\r\n")
+_BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
+
+
+class LengthBody:
+    """A body of `left` bytes (Content-Length)."""
+
+    __slots__ = ("done", "left", "rest")
+
+    def __init__(self, length: int) -> None:
+        self.left = length
+        self.done = length == 0
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        size = len(data)
+        if size < self.left:
+            self.left -= size
+            return data
+        self.done = True
+        if size > self.left:
+            self.rest = data[self.left :]
+            data = data[: self.left]
+        self.left = 0
+        return data
+
+
+class UntilCloseBody:
+    """A body that ends with the connection: never `done` by itself."""
+
+    __slots__ = ("done", "rest")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+
+class ChunkedBody:
+    """A chunked body (RFC 9112 section 7.1): its payload without chunk lines, extensions and trailers."""
+
+    __slots__ = ("_extensions", "_left", "_partial", "_step", "done", "rest")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.rest = b""
+        self._partial = b""
+        self._left = 0
+        self._extensions = 0
+        self._step = self._size
+
+    def feed(self, data: bytes) -> bytes:
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        payload: list[bytes] = []
+        at: int | None = 0
+        while at is not None and not self.done:
+            at = self._step(data, at, payload)
+        return payload[0] if len(payload) == 1 else b"".join(payload)
+
+    # Each step reads from `at`, and answers where the next one goes on, or None for "more bytes".
+
+    def _size(self, data: bytes, at: int, payload: list[bytes]) -> int | None:
+        match = _SIZE.match(data, at)
+        if match is None:
+            if len(data) - at > MAX_SIZE_LINE or not _PART_OF_SIZE.fullmatch(data, at):
+                raise BadMessage(400, "an invalid chunk size (RFC 9112 section 7.1)")
+            self._partial = data[at:]
+            return None
+        if match[2]:
+            self._extensions += len(match[2])
+            if self._extensions > MAX_EXTENSIONS or len(match[0]) > MAX_SIZE_LINE:
+                raise BadMessage(400, "too many chunk extensions (RFC 9112 section 7.1.1)")
+        self._left = int(match[1], 16)
+        self._step = self._data if self._left else self._trailers
+        return match.end()
+
+    def _data(self, data: bytes, at: int, payload: list[bytes]) -> int | None:
+        piece = data[at : at + self._left]
+        if piece:
+            payload.append(piece)
+            self._left -= len(piece)
+        if self._left:
+            return None
+        self._step = self._data_end
+        return at + len(piece)
+
+    def _data_end(self, data: bytes, at: int, payload: list[bytes]) -> int | None:
+        end = data[at : at + 2]
+        if end == b"\r\n":
+            self._step = self._size
+            return at + 2
+        if end not in (b"", b"\r"):
+            raise BadMessage(400, "chunk data longer than its size (RFC 9112 section 7.1)")
+        self._partial = end
+        return None
+
+    def _trailers(self, data: bytes, at: int, payload: list[bytes]) -> int | None:
+        if data.startswith(b"\r\n", at):
+            end = at + 2
+        else:
+            end = data.find(b"\r\n\r\n", at, at + MAX_TRAILERS) + 4
+            if end < 4:
+                if len(data) - at >= MAX_TRAILERS or _BARE_LINE_END.search(data, at):
+                    raise BadMessage(400, "an invalid trailer section (RFC 9112 section 7.1.2)")
+                self._partial = data[at:]
+                return None
+            if not _TRAILERS.fullmatch(data, at, end):
+                raise BadMessage(400, "an invalid trailer section (RFC 9112 section 7.1.2)")
+        self.rest = data[end:]
+        self.done = True
+        return end
+
+
+Body = LengthBody | ChunkedBody | UntilCloseBody
+
+
+def reader(length: int) -> Body:
+    """The reader for a head's `length` (see `wire.message`)."""
+    if length == CHUNKED:
+        return ChunkedBody()
+    if length == UNTIL_CLOSE:
+        return UntilCloseBody()
+    return LengthBody(length)
+
+
+def chunk(payload: bytes) -> bytes:
+    """One chunk as we write it. `payload` is not empty: an empty chunk would end the body."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+LAST_CHUNK = b"0\r\n\r\n"

@@ -1,0 +1,361 @@
+"""HTTP/1.1 heads: bytes to messages and back, without I/O.
+
+What RFC 9112 calls invalid is refused, never repaired: `BadMessage` carries the status to answer.
+A head is read in three steps.
+
+1. One pattern per kind of head, the grammar of RFC 9112 in canonical spelling (`Name: value`, one
+   space, no space at the end), validates every byte. It is possessive throughout, so its time is
+   linear in the head's size whatever is sent.
+2. Legal but uncommon spellings are rewritten to the canonical one and go the same way; what
+   remains is refused, and only then is it worked out why.
+3. A second pattern finds the few fields that mean something to a proxy. They are taken out of the
+   head; the lines between them are passed on as they came.
+
+Nothing here strips, splits or converts bytes that a pattern has not seen first.
+"""
+
+from __future__ import annotations
+
+import re
+
+from lbservice.wire.headers import FORWARDING, TOKEN, is_host, is_length, tokens
+from lbservice.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
+
+class BadMessage(Exception):
+    """A head or body that must not be passed on. `status` is what a client gets for it; `why` is for people."""
+
+    def __init__(self, status: int, why: str) -> None:
+        self.status = status
+        self.why = why
+        super().__init__(f"{status}: {why}")
+
+
+_VALUE = rb"[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![ \t])"
+_FIELDS = rb"((?:" + TOKEN + rb":(?: " + _VALUE + rb")?+\r\n)*+)\r\n"
+_REQUEST = re.compile(rb"(" + TOKEN + rb") ([!-\"$-~]++) HTTP/1\.([01])\r\n" + _FIELDS)
+_RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})( [\t -~\x80-\xff]*+)?\r\n" + _FIELDS)
+
+_SPECIAL = (
+    rb"host|content-length|transfer-encoding|connection|keep-alive|proxy-connection|proxy|te|trailer|upgrade"
+    rb"|http2-settings|expect|forwarded|x-forwarded-(?:for|proto|host|port)|x-real-ip|x-request-id|via"
+)
+# The look-ahead for the first letter spares most lines the case-insensitive alternation.
+_SPECIAL_FIELD = re.compile(rb"\n(?=[cefhkptuvxCEFHKPTUVX])((?i:" + _SPECIAL + rb")):(?: ([^\r]*+))?+\r")
+# The same and, besides, any name with an underscore: CGI and WSGI servers read X_Y as X-Y.
+_SPECIAL_OR_UNDERSCORE = re.compile(
+    rb"\n([^_:\r]*+_[^:\r]*+|(?i:" + _SPECIAL + rb")):(?: ([^\r]*+))?+\r"
+)
+
+_RESPONSE_FIELD = re.compile(
+    rb"\n(?=[ckptuxCKPTUX])((?i:content-length|transfer-encoding|connection|keep-alive|proxy-connection"
+    rb"|te|trailer|upgrade|x-request-id)):(?: ([^\r]*+))?+\r"
+)
+
+_ODD_METHODS = frozenset((b"CONNECT", b"TRACE"))
+_BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)", re.S)
+
+
+def cut_head(data: bytes, limit: int, seen: int = 0) -> int:
+    """How long the head at the start of `data` is, with its empty line; -1 while it is incomplete.
+
+    `seen` bytes were looked at before. Raises BadMessage as soon as it can no longer become a
+    head: over `limit` bytes, or with a line that does not end in CR LF.
+    """
+    seen = max(0, seen - 3)
+    end = data.find(b"\r\n\r\n", seen, limit)
+    if end >= 0:
+        return end + 4
+    if _BARE_LINE_END.search(data, seen, limit):
+        raise BadMessage(400, "a line ends without CR LF (RFC 9112 section 2.2)")
+    if len(data) >= limit:
+        raise BadMessage(431 if b"\r\n" in data else 414, f"a head of more than {limit} bytes")
+    return -1
+
+
+# -- requests ----------------------------------------------------------------------------------
+
+
+def parse_request(head: bytes, max_line: int, max_fields: int) -> RequestHead:
+    """One whole request head, from its first byte to its empty line. Raises BadMessage.
+
+    `max_line` is bytes in one line, `max_fields` the number of fields.
+    """
+    if len(head) > max_line:
+        _refuse_long_lines(head, max_line)
+    match = _REQUEST.fullmatch(head)
+    if match is None:
+        head = _canonical(head)
+        match = _REQUEST.fullmatch(head)
+        if match is None:
+            raise _why_no_request(head)
+    method, target, minor, fields = match.groups()
+    if fields.count(b"\n") > max_fields:
+        raise BadMessage(431, f"more than {max_fields} fields")
+    request = RequestHead(
+        method=method,
+        target=target,
+        minor=0 if minor == b"0" else 1,
+        host=None,
+        fields=fields,
+        length=NO_BODY,
+        has_length=False,
+        persistent=minor == b"1",
+    )
+    _take_request_fields(request, head, match.start(4))
+    if target[0] != 47 or method in _ODD_METHODS:  # 47 is "/": origin-form, as nearly always
+        _check_target(request)
+    if request.host is None and minor == b"1":
+        raise BadMessage(400, "no Host field (RFC 9112 section 3.2)")
+    return request
+
+
+def _take_request_fields(request: RequestHead, head: bytes, start: int) -> None:
+    """Read the special fields of a canonical head and take them out of `request.fields`."""
+    pattern = _SPECIAL_OR_UNDERSCORE if b"_" in request.fields else _SPECIAL_FIELD
+    kept: list[bytes] = []
+    listed: list[bytes] = []
+    asked: list[bytes] = []
+    coding = None
+    at = start  # the first byte not yet kept
+    for match in pattern.finditer(head, start - 1):
+        name = match[1].lower()
+        value = match[2] or b""
+        begin = match.start() + 1
+        if begin > at:
+            kept.append(head[at:begin])
+        at = match.end() + 1
+        if name == b"host":
+            if request.host is not None:
+                raise BadMessage(400, "more than one Host field (RFC 9112 section 3.2)")
+            if not is_host(value):
+                raise BadMessage(400, "an invalid Host field (RFC 9110 section 7.2)")
+            request.host = value
+        elif name == b"content-length":
+            if request.has_length or not is_length(value):
+                raise BadMessage(400, "an invalid Content-Length (RFC 9110 section 8.6)")
+            request.has_length = True
+            request.length = int(value)
+        elif name == b"transfer-encoding":
+            if coding is not None or value.lower() != b"chunked":
+                status = 400 if coding is not None or b"chunked" in value.lower() else 501
+                raise BadMessage(status, "a Transfer-Encoding other than chunked (RFC 9112 section 6.1)")
+            coding = value
+        elif name == b"connection":
+            options = tokens(value)
+            if options is None:
+                raise BadMessage(400, "an invalid Connection field (RFC 9110 section 7.6.1)")
+            listed += options
+        elif name == b"upgrade":
+            asked.append(value)
+        elif name == b"expect":
+            if value.lower() != b"100-continue":
+                raise BadMessage(417, "an Expect other than 100-continue (RFC 9110 section 10.1.1)")
+            request.expects_continue = request.minor == 1
+        elif name in FORWARDING:
+            request.forwarded += head[begin:at]
+        elif name == b"x-request-id":
+            request.request_id = value
+        elif name == b"via":
+            request.via = value if request.via is None else request.via + b", " + value
+        # What remains is dropped: hop-by-hop fields, Proxy (it becomes HTTP_PROXY in CGI), underscores.
+    if coding is not None:
+        if request.has_length:
+            raise BadMessage(400, "both Content-Length and Transfer-Encoding (RFC 9112 section 6.1)")
+        if request.minor == 0:
+            raise BadMessage(400, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
+        request.length = CHUNKED
+    kept.append(head[at:-2])
+    request.fields = kept[0] if len(kept) == 1 else b"".join(kept)
+    if listed:
+        _obey_connection(request, listed, asked)
+
+
+def _obey_connection(request: RequestHead, options: list[bytes], asked: list[bytes]) -> None:
+    """Do what the Connection field says (RFC 9110 section 7.6.1)."""
+    if b"close" in options:
+        request.persistent = False
+    elif b"keep-alive" in options:
+        request.persistent = True
+    if b"upgrade" in options and asked and request.minor == 1:
+        # h2c would open a way past every rule of ours (RFC 9113 section 3.1 has dropped it).
+        protocols = [protocol.strip() for value in asked for protocol in value.split(b",")]
+        wanted = [protocol for protocol in protocols if not protocol.lower().startswith(b"h2c")]
+        request.upgrade = b", ".join(wanted) or None
+    request.fields = _without(request.fields, options)
+
+
+def _check_target(request: RequestHead) -> None:
+    """Any request-target but origin-form (RFC 9112 section 3.2)."""
+    target = request.target
+    if request.method == b"CONNECT":
+        raise BadMessage(405, "CONNECT is not for a reverse proxy")
+    if request.method == b"TRACE" and request.length != NO_BODY:
+        raise BadMessage(400, "TRACE with a body (RFC 9110 section 9.3.8)")
+    if target[:1] == b"/" or (target == b"*" and request.method == b"OPTIONS"):
+        return
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise BadMessage(400, "an invalid request target (RFC 9112 section 3.2)")
+    authority, rest = match.groups()
+    if not is_host(authority) or (request.host is not None and request.host.lower() != authority.lower()):
+        raise BadMessage(400, "the target's authority is not the Host field (RFC 9112 section 3.2.2)")
+    request.host = authority
+    if not rest and request.method == b"OPTIONS":
+        request.target = b"*"
+    else:
+        request.target = rest if rest[:1] == b"/" else b"/" + rest
+
+
+def _refuse_long_lines(head: bytes, max_line: int) -> None:
+    first = True
+    for line in head.split(b"\r\n"):
+        if len(line) > max_line:
+            raise BadMessage(414 if first else 431, f"a line of more than {max_line} bytes")
+        first = False
+
+
+def _why_no_request(head: bytes) -> BadMessage:
+    line, _, fields = head.partition(b"\r\n")
+    if re.fullmatch(TOKEN + rb" [!-\"$-~]++ HTTP/[0-9]\.[0-9]", line) and not re.search(rb" HTTP/1\.[01]$", line):
+        return BadMessage(505, "an HTTP version other than 1.0 and 1.1")
+    if not re.fullmatch(TOKEN + rb" [!-\"$-~]++ HTTP/1\.[01]", line):
+        return BadMessage(400, "an invalid request line (RFC 9112 section 3)")
+    return BadMessage(400, "an invalid field line (RFC 9112 section 5)")
+
+
+# -- responses ---------------------------------------------------------------------------------
+
+
+def parse_response(head: bytes, max_fields: int, *, to_head: bool = False) -> ResponseHead:
+    """One whole response head; `to_head` says that it answers a HEAD request. Raises BadMessage (502)."""
+    match = _RESPONSE.fullmatch(head)
+    if match is None:
+        head = _canonical(head)
+        match = _RESPONSE.fullmatch(head)
+        if match is None:
+            raise BadMessage(502, "an invalid response head (RFC 9112 sections 4, 5)")
+    minor, code, reason, fields = match.groups()
+    if fields.count(b"\n") > max_fields:
+        raise BadMessage(502, f"more than {max_fields} fields in a response")
+    response = ResponseHead(
+        status=int(code),
+        reason=reason or b" ",
+        minor=0 if minor == b"0" else 1,
+        fields=fields,
+        length=UNTIL_CLOSE,
+        persistent=minor == b"1",
+    )
+    coding = _take_response_fields(response, head, match.start(4))
+    _frame_response(response, coding, to_head)
+    return response
+
+
+def _take_response_fields(response: ResponseHead, head: bytes, start: int) -> bytes | None:
+    """Read the special fields and take them out of `response.fields`; the transfer coding, if any."""
+    kept: list[bytes] = []
+    options: list[bytes] = []
+    coding = None
+    at = start
+    for match in _RESPONSE_FIELD.finditer(head, start - 1):
+        name = match[1].lower()
+        value = match[2] or b""
+        begin = match.start() + 1
+        if begin > at:
+            kept.append(head[at:begin])
+        at = match.end() + 1
+        if name == b"content-length":
+            if response.content_length is not None or not is_length(value):
+                raise BadMessage(502, "an invalid Content-Length in a response (RFC 9112 section 6.3)")
+            response.content_length = int(value)
+        elif name == b"transfer-encoding":
+            if coding is not None or value.lower() != b"chunked":
+                raise BadMessage(502, "a Transfer-Encoding other than chunked in a response")
+            coding = value
+        elif name == b"connection":
+            listed = tokens(value)
+            if listed is None:
+                raise BadMessage(502, "an invalid Connection field in a response")
+            options += listed
+        elif name == b"upgrade":
+            response.upgrade = value
+    kept.append(head[at:-2])
+    response.fields = kept[0] if len(kept) == 1 else b"".join(kept)
+    if options:
+        if b"close" in options:
+            response.persistent = False
+        elif b"keep-alive" in options:
+            response.persistent = True
+        response.fields = _without(response.fields, options)
+    return coding
+
+
+def _frame_response(response: ResponseHead, coding: bytes | None, to_head: bool) -> None:
+    """Where the body ends: the rules of RFC 9112 section 6.3 in their order."""
+    length = response.content_length
+    if coding is not None and (length is not None or response.minor == 0):
+        raise BadMessage(502, "a response with contradictory framing (RFC 9112 section 6.1)")
+    status = response.status
+    if to_head or status == 304:
+        response.length = NO_BODY
+    elif status < 200 or status == 204:
+        response.length = NO_BODY
+        response.content_length = None
+        if length or coding:
+            response.persistent = False  # it breaks the rules of 204, so nothing after it is trusted
+    elif coding is not None:
+        response.length = CHUNKED
+    elif length is not None:
+        response.length = length
+    else:
+        response.persistent = False
+
+
+# -- both --------------------------------------------------------------------------------------
+
+
+def _without(fields: bytes, options: list[bytes]) -> bytes:
+    """The field lines without those that a Connection field names."""
+    names = {option for option in options if option not in (b"close", b"keep-alive", b"upgrade")}
+    if not names:
+        return fields
+    lines = fields.split(b"\r\n")
+    return b"\r\n".join(line for line in lines if line.partition(b":")[0].lower() not in names)
+
+
+def _canonical(head: bytes) -> bytes:
+    """The same head with each field line as `Name: value`, or `Name:`; the pattern then judges it."""
+    first, *lines = head.split(b"\r\n")
+    return b"\r\n".join((first, *map(_canonical_line, lines)))
+
+
+def _canonical_line(line: bytes) -> bytes:
+    name, colon, value = line.partition(b":")
+    value = value.strip(b" \t")
+    return name + b": " + value if value else name + colon
+
+
+def encode_request(request: RequestHead, host: bytes, extra: bytes) -> bytes:
+    """The head as we send it to a server: always HTTP/1.1, framing written by us, `extra` field lines last."""
+    if request.length == CHUNKED:
+        extra += b"Transfer-Encoding: chunked\r\n"
+    elif request.has_length:
+        extra += b"Content-Length: %d\r\n" % request.length
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (
+        request.method,
+        request.target,
+        host,
+        request.fields,
+        extra,
+    )
+
+
+def encode_response(response: ResponseHead, framing: bytes, extra: bytes) -> bytes:
+    """The head as we send it to a client: always HTTP/1.1; `framing` and `extra` are field lines."""
+    return b"HTTP/1.1 %d%b\r\n%b%b%b\r\n" % (
+        response.status,
+        response.reason,
+        response.fields,
+        framing,
+        extra,
+    )

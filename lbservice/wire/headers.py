@@ -1,0 +1,46 @@
+"""Field names with a meaning to a proxy, and the grammar of their values (RFC 9110, RFC 9112)."""
+
+from __future__ import annotations
+
+import re
+
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+"""RFC 9110 section 5.6.2, possessive: hostile input is read once."""
+
+_TOKENS = re.compile(rb"[ \t]*+(?:" + TOKEN + rb"[ \t]*+)?+(?:,[ \t]*+(?:" + TOKEN + rb"[ \t]*+)?+)*+")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]{2,45}\]"  # an IPv6 literal
+    rb"|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})++)"  # reg-name or IPv4 (RFC 3986 section 3.2.2)
+    rb"(?::[0-9]{0,5})?"
+)
+
+
+def tokens(value: bytes) -> list[bytes] | None:
+    """The lower-cased members of a comma-separated list of tokens, or None when it is no such list."""
+    if not _TOKENS.fullmatch(value):
+        return None
+    return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
+
+
+def is_length(value: bytes) -> bool:
+    """Is it one decimal number of at most 18 digits? No sign, no list, no white space."""
+    return _DIGITS.fullmatch(value) is not None
+
+
+def is_host(value: bytes) -> bool:
+    """Is it a `uri-host [":" port]` (RFC 9110 section 7.2), without userinfo and not empty?"""
+    return _HOST.fullmatch(value) is not None
+
+
+FORWARDING = frozenset(
+    (
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-real-ip",
+    )
+)
+"""Fields by which a proxy says who the client is; from anybody else they are a lie."""

@@ -1,0 +1,71 @@
+"""The whole vocabulary between the client's side and the server's side of an exchange.
+
+A request or response is a head, then pieces of body, then its end; or it breaks off. Only the
+heads carry structure, so only they are classes; body bytes travel as `bytes`, the end as a call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NO_BODY = 0
+"""A length that says: no body follows the head."""
+CHUNKED = -1
+"""A length that says: the body comes in chunks."""
+UNTIL_CLOSE = -2
+"""A length that says: the body ends with the connection (responses only)."""
+
+
+@dataclass(slots=True)
+class RequestHead:
+    """One request head, validated.
+
+    `fields` holds the end-to-end field lines ready to be sent (`b"Name: value\\r\\n..."`), without
+    Host, framing, hop-by-hop and forwarding fields. `length` is the body's size in bytes, or
+    NO_BODY or CHUNKED. `host` is None only in HTTP/1.0.
+    """
+
+    method: bytes
+    target: bytes
+    minor: int
+    """0 for HTTP/1.0, 1 for HTTP/1.1."""
+    host: bytes | None
+    fields: bytes
+    length: int
+    has_length: bool
+    """Was there a Content-Length field (so that `Content-Length: 0` is passed on)?"""
+    persistent: bool
+    """May the client's connection carry another request after this one?"""
+    expects_continue: bool = False
+    upgrade: bytes | None = None
+    """The Upgrade field, when this request validly asks for one."""
+    request_id: bytes | None = None
+    forwarded: bytes = b""
+    """The peer's own forwarding field lines (X-Forwarded-*, Forwarded, X-Real-IP): believed or not by others."""
+    via: bytes | None = None
+
+    @property
+    def idempotent(self) -> bool:
+        """May it be sent twice without harm (RFC 9110 section 9.2.2)?"""
+        return self.method in IDEMPOTENT
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """One response head, validated; `fields` and `length` as in RequestHead.
+
+    `content_length` is the field as it was sent, also where no body follows (HEAD, 304).
+    """
+
+    status: int
+    reason: bytes
+    minor: int
+    fields: bytes
+    length: int
+    persistent: bool
+    """May the server's connection carry another exchange?"""
+    content_length: int | None = None
+    upgrade: bytes | None = None
+
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))

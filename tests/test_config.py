@@ -1,0 +1,698 @@
+"""lb.ini as its writer meets it: what is understood, and what is said about each mistake."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lbservice.config import SECTIONS, load, parse, parse_address, parse_server
+from lbservice.core.settings import (
+    BackendSettings,
+    CheckSettings,
+    FrontendSettings,
+    HeadLimits,
+    Listen,
+    ListenTls,
+    ManholeSettings,
+    ServerSettings,
+    ServerTls,
+    Settings,
+)
+from lbservice.errors import ConfigError, Problem
+from lbservice.values import duration, size
+
+HOME = Path(__file__).parent.parent
+POLICIES = ("roundrobin", "leastconn")
+
+SMALLEST = """\
+[frontend web]
+listen = 127.0.0.1:8080
+backend = app
+[backend app]
+server s1 = 127.0.0.1:9001
+"""
+
+
+def problems(text: str) -> list[str]:
+    """What is said about a text, a sentence per mistake; an empty list when all is well."""
+    try:
+        parse(text, policies=POLICIES)
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def frontend(*lines: str) -> FrontendSettings:
+    return parse("\n".join((SMALLEST, "[frontend f]", "backend = app", *lines))).frontends[1]
+
+
+def backend(*lines: str) -> BackendSettings:
+    return parse("\n".join((SMALLEST, "[backend b]", *lines))).backends[1]
+
+
+def said_of_frontend(*lines: str) -> str:
+    """The one thing said about these lines of a frontend, without the file and the line."""
+    return only(problems("\n".join((SMALLEST, "[frontend f]", "backend = app", *lines))))
+
+
+def said_of_backend(*lines: str) -> str:
+    return only(problems("\n".join((SMALLEST, "[backend b]", *lines))))
+
+
+def only(said: list[str]) -> str:
+    (sentence,) = said
+    return sentence.split(": ", 1)[1].split("] ", 1)[1]
+
+
+class TestWhatIsUnderstood:
+    def test_five_lines_are_enough_and_the_rest_has_defaults(self) -> None:
+        assert parse(SMALLEST) == Settings(
+            frontends=(FrontendSettings("web", (Listen("127.0.0.1", 8080),), "app"),),
+            backends=(BackendSettings("app", (ServerSettings("s1", "127.0.0.1", 9001),)),),
+        )
+
+    def test_every_key_of_a_frontend(self) -> None:
+        assert frontend(
+            "listen = 127.0.0.1:8081, :8082, *:8083, [::1]:8084",
+            "mode = http",
+            "maxconn = 1000",
+            "trusted-proxies = 10.0.0.0/8, 192.0.2.7 ::1",
+            "via = edge",
+            "max-head = 64KiB",
+            "max-line = 16KiB",
+            "max-fields = 200",
+            "timeout client-head = 5s",
+            "timeout client = 1m",
+            "timeout keep-alive = 500ms",
+        ) == FrontendSettings(
+            name="f",
+            listen=(Listen("127.0.0.1", 8081), Listen("", 8082), Listen("", 8083), Listen("::1", 8084)),
+            backend="app",
+            mode="http",
+            maxconn=1000,
+            trusted=("10.0.0.0/8", "192.0.2.7/32", "::1/128"),
+            via="edge",
+            limits=HeadLimits(head=65536, line=16384, fields=200),
+            timeout_client_head=5.0,
+            timeout_client=60.0,
+            timeout_keep_alive=0.5,
+        )
+
+    def test_every_key_of_a_backend(self) -> None:
+        assert backend(
+            "balance = leastconn",
+            "check = http HEAD /ready?full=1 host app.example expect 200-299,304",
+            "rise = 1",
+            "fall = 5",
+            "inter = 3s",
+            "fastinter = 1s",
+            "downinter = 10s",
+            "timeout check = 2s",
+            "init-state = down",
+            "retries = 0",
+            "maxqueue = 50",
+            "timeout connect = 1s",
+            "timeout server = 30s",
+            "timeout queue = 2s",
+            "timeout tunnel = 2h",
+            "server s1 = 127.0.0.1:9001 weight=0 maxconn=8 backup no-check",
+            "server s2 = [2001:db8::1]:443 tls",
+            "server s3 = app.internal:443 tls verify=no sni=app.example",
+        ) == BackendSettings(
+            name="b",
+            servers=(
+                ServerSettings("s1", "127.0.0.1", 9001, weight=0, maxconn=8, backup=True, check=False),
+                ServerSettings("s2", "2001:db8::1", 443, tls=ServerTls()),
+                ServerSettings("s3", "app.internal", 443, tls=ServerTls(verify=False, sni="app.example")),
+            ),
+            balance="leastconn",
+            check=CheckSettings(
+                kind="http",
+                method="HEAD",
+                path="/ready?full=1",
+                host="app.example",
+                expect=((200, 299), (304, 304)),
+                rise=1,
+                fall=5,
+                inter=3.0,
+                fastinter=1.0,
+                downinter=10.0,
+                timeout=2.0,
+                init_up=False,
+            ),
+            retries=0,
+            maxqueue=50,
+            timeout_connect=1.0,
+            timeout_server=30.0,
+            timeout_queue=2.0,
+            timeout_tunnel=7200.0,
+        )
+
+    def test_the_log_the_grace_and_a_manhole_on_a_socket(self) -> None:
+        settings = parse(
+            SMALLEST + "[loadbalancer]\nlog = my log.txt\ngrace = 5s\n[manhole]\nlisten = unix:run/m.sock"
+        )
+        assert (settings.log, settings.grace) == ("my log.txt", 5.0)
+        assert settings.manhole == ManholeSettings(unix="run/m.sock")
+
+    def test_a_manhole_over_ssh(self, tmp_path: Path) -> None:
+        keys = tmp_path / "admins.pub"
+        keys.touch()
+        settings = parse(
+            SMALLEST + f"[manhole]\nlisten = ssh:127.0.0.1:2222\nauthorized-keys = {keys}\nhost-key = host"
+        )
+        assert settings.manhole == ManholeSettings(
+            ssh=("127.0.0.1", 2222), authorized_keys=str(keys), host_key="host"
+        )
+
+    def test_certificates(self, tmp_path: Path) -> None:
+        pem = tmp_path / "site.pem"
+        pem.touch()
+        assert frontend(f"listen = :443 tls cert={pem}, :444 tls cert={pem} key={pem}").listen == (
+            Listen("", 443, ListenTls(str(pem))),
+            Listen("", 444, ListenTls(str(pem), str(pem))),
+        )
+        assert backend(f"server s1 = a:1 tls ca={pem}").servers[0].tls == ServerTls(ca=str(pem))
+
+    def test_a_backend_may_be_empty_and_unused_since_servers_can_come_later(self) -> None:
+        assert backend() == BackendSettings("b")
+
+    def test_via_can_be_switched_off(self) -> None:
+        assert frontend("listen = :81", "via = off").via is None
+
+    @pytest.mark.parametrize("kind", ["tcp", "none"])
+    def test_checks_without_http(self, kind: str) -> None:
+        assert backend(f"check = {kind}", "rise = 4").check == CheckSettings(kind=kind, rise=4)
+
+    def test_a_tcp_frontend(self) -> None:
+        assert frontend("listen = :81", "mode = tcp", "timeout client = 1h").mode == "tcp"
+
+    def test_comments_stand_alone_or_after_white_space(self) -> None:
+        text = "; one\n  # two\n" + SMALLEST.replace("8080", "8080 ; three").replace("app]", "app]\t#four")
+        assert parse(text) == parse(SMALLEST)
+        assert backend("check = http GET /a;b#c expect 200").check.path == "/a;b#c"
+
+    def test_a_percent_sign_is_only_a_percent_sign(self) -> None:
+        assert parse(SMALLEST + "[loadbalancer]\nlog = 100%(x)s.log").log == "100%(x)s.log"
+
+    def test_spaces_and_windows_line_ends_do_not_matter(self) -> None:
+        text = SMALLEST.replace(" = ", "=").replace("\n", "\r\n").replace("[backend app]", "[ backend  app ]")
+        assert parse(text + "  timeout \t connect  =  1s\r\n").backends[0].timeout_connect == 1.0
+
+    def test_a_wildcard_of_ipv4_and_one_address_of_ipv6_share_a_port(self) -> None:
+        assert len(frontend("listen = :81, [::1]:81").listen) == 2
+
+    def test_port_0_may_be_listened_on_twice(self) -> None:
+        assert frontend("listen = :0, :0").listen == (Listen("", 0), Listen("", 0))
+
+
+class TestWhatIsSaid:
+    def test_the_sentence_of_the_style_guide(self) -> None:
+        text = "\n" * 14 + SMALLEST.replace("server", "balance = leestconn\nserver")
+        assert problems(text) == [
+            "lb.ini:19: [backend app] balance = leestconn: unknown policy; did you mean 'leastconn'?"
+        ]
+
+    def test_every_mistake_at_once_in_the_order_of_the_lines(self) -> None:
+        text = """\
+colour = blue
+[frontend web]
+listen = 127.0.0.1:80800
+backend = ap
+timeout client = 30
+[backend app]
+balance = leastconns
+server s1 = 127.0.0.1:9001 weight=300 wieght=2
+server s1 = 127.0.0.1:9002
+server s2 127.0.0.1:9003
+[backand other]
+[manhole]
+"""
+        assert problems(text) == [
+            "lb.ini:1: colour = blue: stands before the first [section]",
+            "lb.ini:3: [frontend web] listen = 127.0.0.1:80800: "
+            "the port must be a whole number from 0 to 65535",
+            "lb.ini:4: [frontend web] backend = ap: no such backend; did you mean 'app'?",
+            "lb.ini:5: [frontend web] timeout client = 30: write a unit, e.g. 30s",
+            "lb.ini:7: [backend app] balance = leastconns: unknown policy; did you mean 'leastconn'?",
+            "lb.ini:8: [backend app] server s1 = 127.0.0.1:9001 weight=300 wieght=2: "
+            "weight=300: must be a whole number from 0 to 256",
+            "lb.ini:8: [backend app] server s1 = 127.0.0.1:9001 weight=300 wieght=2: "
+            "unknown option 'wieght'; did you mean 'weight'?",
+            "lb.ini:9: [backend app] server s1 = 127.0.0.1:9002: "
+            "was already given on line 8; keep one of the two",
+            "lb.ini:10: [backend app] server s2 127.0.0.1:9003: write key = value",
+            "lb.ini:11: [backand other]: unknown section; did you mean 'backend'?",
+            "lb.ini:12: [manhole] listen: missing; say where, e.g. listen = unix:run/manhole.sock",
+        ]
+
+    def test_a_problem_can_be_taken_apart(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            parse(SMALLEST + "rise = 0", "etc/lb.ini")
+        (problem,) = caught.value.problems
+        assert (problem.file, problem.line, problem.section) == ("etc/lb.ini", 6, "backend app")
+        assert (problem.key, problem.value) == ("rise", "0")
+        assert problem.message == "must be a whole number from 1 to 1000000"
+
+    def test_the_exception_prints_a_problem_a_line(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            parse(SMALLEST + "rise = 0\nfall = 0")
+        assert str(caught.value) == "\n".join(problems(SMALLEST + "rise = 0\nfall = 0"))
+        assert len(str(caught.value).splitlines()) == 2
+
+    def test_an_empty_file_has_no_frontend(self) -> None:
+        assert problems("") == ["lb.ini: no [frontend NAME] section; add one with listen and backend"]
+
+    @pytest.mark.parametrize(
+        ("lines", "said"),
+        [
+            ("[]", "lb.ini:6: write a section as [kind] or [kind name], alone on its line"),
+            (
+                "[backend x",
+                "lb.ini:6: [backend x]: write a section as [kind] or [kind name], alone on its line",
+            ),
+            ("[backend]", "lb.ini:6: [backend]: the name is missing; write [backend NAME]"),
+            ("[backend a b]", "lb.ini:6: [backend a b]: a name is one word of letters, digits and _ . : -"),
+            ("[loadbalancer x]", "lb.ini:6: [loadbalancer x]: takes no name; write [loadbalancer]"),
+            ("[backend app]", "lb.ini:6: [backend app]: was already given on line 4; keep one of the two"),
+            ("[zzz]", "lb.ini:6: [zzz]: unknown section; one of: backend, frontend, loadbalancer, manhole"),
+            ("balance =", "lb.ini:6: [backend app] balance: the value after the = is missing"),
+            ("balance = ; roundrobin", "lb.ini:6: [backend app] balance: the value after the = is missing"),
+            ("= 3", "lb.ini:6: [backend app] = 3: the key before the = is missing"),
+            ("retries: 3", "lb.ini:6: [backend app] retries: 3: write key = value"),
+            ("rise = \0", "lb.ini:6: [backend app]: a control character (U+0000) in the line; take it out"),
+            (
+                "rise = 2\x9b3",
+                "lb.ini:6: [backend app]: a control character (U+009B) in the line; take it out",
+            ),
+            ("Rise = 2", "lb.ini:6: [backend app] Rise = 2: unknown key; did you mean 'rise'?"),
+            ("via = off", "lb.ini:6: [backend app] via = off: belongs in a [frontend] section"),
+            ("listen = :80", "lb.ini:6: [backend app] listen = :80: belongs in a [frontend] section"),
+        ],
+    )
+    def test_shape(self, lines: str, said: str) -> None:
+        assert said in problems(SMALLEST + lines)
+
+    def test_an_empty_value_is_one_mistake_not_two(self) -> None:
+        assert problems(SMALLEST.replace("127.0.0.1:8080", "") + "rise =") == [
+            "lb.ini:2: [frontend web] listen: the value after the = is missing",
+            "lb.ini:6: [backend app] rise: the value after the = is missing",
+        ]
+
+    def test_an_unknown_key_with_nothing_like_it_lists_what_there_is(self) -> None:
+        assert said_of_backend("colour = blue").startswith(
+            "colour = blue: unknown key; one of: balance, check,"
+        )
+
+
+class TestFrontendSays:
+    @pytest.mark.parametrize(
+        ("value", "said"),
+        [
+            ("8080", "the port is missing; write HOST:PORT, e.g. 127.0.0.1:8080"),
+            ("localhost:80", "listen on an IP address; did you mean '127.0.0.1:80'?"),
+            ("example.com:80", "example.com is no IPv4 address"),
+            ("::1:80", "write an IPv6 address in brackets, e.g. [::1]:8080"),
+            ("[127.0.0.1]:80", "127.0.0.1 is no IPv6 address"),
+            (":http", "the port must be a whole number from 0 to 65535"),
+            (":80,", "the port is missing; write HOST:PORT, e.g. 127.0.0.1:8080"),
+            (":443 tls", "tls needs a certificate; write tls cert=FILE, a PEM file"),
+            (":443 tls=yes cert=/", "tls takes no value; write tls alone"),
+            (":443 tls cert", "cert needs a value; write cert=VALUE without spaces"),
+            (":443 tls certificate=x", "unknown option 'certificate'; one of: cert, key, tls"),
+            (":443 tls cert=gone.pem", "cert=gone.pem: no such file: gone.pem"),
+            (":443 tls cert=/", "cert=/: / is a folder; name a file"),
+            (":443 cert=/etc/passwd", "cert without tls; add the word tls"),
+            (":443 tls tls", "tls is given twice"),
+        ],
+    )
+    def test_listen(self, value: str, said: str) -> None:
+        lines = "\n".join((SMALLEST, "[frontend f]", "backend = app", f"listen = {value}"))
+        assert any(f"listen = {value}: {said}" in sentence for sentence in problems(lines))
+
+    def test_a_certificate_that_may_not_be_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pem = tmp_path / "site.pem"
+        pem.touch(mode=0)
+        monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
+        assert f"may not read {pem}; change its owner or mode" in said_of_frontend(
+            f"listen = :443 tls cert={pem}"
+        )
+
+    @pytest.mark.parametrize("second", ["127.0.0.1:8080", "*:8080", "[::]:8080"])
+    def test_an_address_is_listened_on_once(self, second: str) -> None:
+        shown = second.replace("*", "0.0.0.0")
+        assert said_of_frontend(f"listen = {second}") == (
+            f"listen = {second}: {shown} is already listened on by line 2"
+        )
+
+    def test_the_manhole_needs_an_address_of_its_own_too(self, tmp_path: Path) -> None:
+        text = SMALLEST + f"[manhole]\nlisten = ssh:127.0.0.1:8080\nauthorized-keys = {__file__}"
+        assert only(problems(text)).endswith("127.0.0.1:8080 is already listened on by line 2")
+
+    def test_listen_and_backend_must_be_there(self) -> None:
+        assert problems("[frontend web]") == [
+            "lb.ini:1: [frontend web] listen: missing; say where, e.g. listen = 127.0.0.1:8080",
+            "lb.ini:1: [frontend web] backend: missing; say which, e.g. backend = app",
+        ]
+
+    def test_a_misspelt_key_is_not_also_called_missing(self) -> None:
+        assert problems(SMALLEST.replace("listen", "listne")) == [
+            "lb.ini:2: [frontend web] listne = 127.0.0.1:8080: unknown key; did you mean 'listen'?"
+        ]
+
+    def test_a_backend_that_is_not_there(self) -> None:
+        assert problems("[frontend web]\nlisten = :80\nbackend = app") == [
+            "lb.ini:3: [frontend web] backend = app: no such backend; add a section [backend app]"
+        ]
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("mode = htp", "unknown mode; did you mean 'http'?"),
+            ("maxconn = -1", "must be a whole number from 0 to 1000000"),
+            ("maxconn = 1_0", "must be a whole number from 0 to 1000000"),
+            ("maxconn = ٣", "must be a whole number from 0 to 1000000"),
+            ("max-fields = 0", "must be a whole number from 1 to 1000000"),
+            ("max-head = 64", "write a unit, e.g. 64KiB"),
+            ("via = two words", "a name is one word of letters, digits and _ . : -"),
+            ("trusted-proxies = ten", "ten is no network; write e.g. 10.0.0.0/8 or 192.0.2.7"),
+            (
+                "trusted-proxies = 10.1.2.3/8",
+                "10.1.2.3/8 has bits set after the prefix; did you mean '10.0.0.0/8'?",
+            ),
+        ],
+    )
+    def test_of_a_value(self, line: str, said: str) -> None:
+        assert said_of_frontend("listen = :81", line) == f"{line}: {said}"
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "trusted-proxies = ::1",
+            "via = off",
+            "max-head = 1KiB",
+            "max-line = 1KiB",
+            "max-fields = 9",
+            "timeout client-head = 1s",
+            "timeout keep-alive = 1s",
+        ],
+    )
+    def test_what_belongs_to_http_has_no_place_in_tcp(self, line: str) -> None:
+        assert (
+            said_of_frontend("listen = :81", "mode = tcp", line)
+            == f"{line}: only for mode = http; take it out"
+        )
+
+
+class TestBackendSays:
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("check = htp GET /", "unknown check; did you mean 'http'?"),
+            ("check = tcp GET", "tcp takes nothing after it; take out 'GET'"),
+            (
+                "check = http /health",
+                "write http METHOD PATH [host NAME] [expect STATUS], e.g. http GET /health expect 200",
+            ),
+            (
+                "check = http GET / expect",
+                "write http METHOD PATH [host NAME] [expect STATUS], e.g. http GET /health expect 200",
+            ),
+            ("check = http get /", "'get' is no method; write it in capitals, e.g. GET or HEAD"),
+            ("check = http GET health", "the path 'health' must start with / and be plain ASCII"),
+            ("check = http GET / expct 200", "unknown word 'expct'; did you mean 'expect'?"),
+            ("check = http GET / expect 200 expect 201", "expect is given twice"),
+            (
+                "check = http GET / expect 2xx",
+                "'2xx' is no status; write e.g. expect 200 or expect 200-299,304",
+            ),
+            (
+                "check = http GET / expect 299-200",
+                "'299-200' is no status; write e.g. expect 200 or expect 200-299,304",
+            ),
+            ("check = http GET / host a/b", "a/b is no host name"),
+            ("fall = 0", "must be a whole number from 1 to 1000000"),
+            ("init-state = on", "must be up or down"),
+            ("inter = 0s", "too small; write e.g. 30s"),
+            ("inter = soon", "write a number and a unit, e.g. 30s"),
+            ("inter = 3 sec", "unknown unit 'sec'; one of: h, m, ms, s"),
+            ("balance = zzz", "unknown policy; one of: leastconn, roundrobin"),
+        ],
+    )
+    def test_of_a_value(self, line: str, said: str) -> None:
+        assert said_of_backend(line) == f"{line}: {said}"
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("server = 127.0.0.1:9001", "name the server; write server NAME = HOST:PORT"),
+            ("server a b = 127.0.0.1:9001", "a name is one word of letters, digits and _ . : -"),
+            ("server s = 127.0.0.1", "the port is missing; write HOST:PORT, e.g. 127.0.0.1:9001"),
+            ("server s = 127.0.0.1:0", "the port must be a whole number from 1 to 65535"),
+            ("server s = :9001", "the host before the port is missing; write HOST:PORT, e.g. 127.0.0.1:9001"),
+            ("server s = 127.0.0.300:9001", "127.0.0.300 is no IPv4 address"),
+            ("server s = a/b:9001", "a/b is neither a host name nor an IP address"),
+            ("server s = ::1:9001", "write an IPv6 address in brackets, e.g. [::1]:9001"),
+            ("server s = a:1 weight=257", "weight=257: must be a whole number from 0 to 256"),
+            ("server s = a:1 weight", "weight needs a value; write weight=VALUE without spaces"),
+            ("server s = a:1 backup=yes", "backup takes no value; write backup alone"),
+            ("server s = a:1 bakcup", "unknown option 'bakcup'; did you mean 'backup'?"),
+            ("server s = a:1 weight=1 weight=2", "weight is given twice"),
+            ("server s = a:1 sni=x verify=no", "verify and sni without tls; add the word tls"),
+            ("server s = a:1 tls verify=maybe", "verify=maybe: must be yes or no"),
+            (
+                "server s = a:1 tls ca=gone.pem",
+                "ca=gone.pem: no such file: gone.pem (a relative path starts in the folder of the run)",
+            ),
+        ],
+    )
+    def test_of_a_server(self, line: str, said: str) -> None:
+        assert said_of_backend(line) == f"{line}: {said}"
+
+    def test_a_server_in_a_frontend_is_sent_home(self) -> None:
+        line = "server s1 = 127.0.0.1:9001"
+        assert said_of_frontend("listen = :81", line) == f"{line}: belongs in a [backend] section"
+
+
+class TestManholeSays:
+    @pytest.mark.parametrize(
+        ("lines", "said"),
+        [
+            ("listen = telnet:127.0.0.1:23", "write unix:PATH or ssh:HOST:PORT, e.g. unix:run/manhole.sock"),
+            ("listen = unix:", "write unix:PATH or ssh:HOST:PORT, e.g. unix:run/manhole.sock"),
+            (f"listen = unix:{'x' * 101}", "a socket's path is at most 100 bytes; choose a shorter one"),
+            ("listen = ssh:2222", "the port is missing; write HOST:PORT, e.g. 127.0.0.1:8080"),
+            (
+                "listen = ssh:127.0.0.1:2222",
+                "authorized-keys: missing; ssh lets in nobody without, e.g. authorized-keys = admins.pub",
+            ),
+            ("listen = unix:m\nhost-key = k", "host-key = k: only for listen = ssh:HOST:PORT; take it out"),
+        ],
+    )
+    def test_of_its_lines(self, lines: str, said: str) -> None:
+        assert only(problems(f"{SMALLEST}[manhole]\n{lines}")).endswith(said)
+
+
+class TestUnits:
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [("500ms", 0.5), ("2s", 2.0), ("1.5s", 1.5), ("5m", 300.0), ("1h", 3600.0), ("2 s", 2.0)],
+    )
+    def test_durations_are_seconds(self, text: str, seconds: float) -> None:
+        assert duration(text) == seconds
+
+    @pytest.mark.parametrize(
+        ("text", "octets"), [("512B", 512), ("64KiB", 65536), ("1MiB", 1 << 20), ("0.5GiB", 1 << 29)]
+    )
+    def test_sizes_are_bytes(self, text: str, octets: int) -> None:
+        assert size(text) == octets
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("64KB", "did you mean 'KiB'"),
+            ("1mb", "did you mean 'MiB'"),
+            ("8b", "did you mean 'B'"),
+            ("0B", "too small"),
+        ],
+    )
+    def test_a_wrong_size_is_met_with_the_right_one(self, text: str, said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            size(text)
+
+    @given(st.integers(1, 10**9 - 1), st.sampled_from(["ms", "s", "m", "h"]))
+    def test_every_written_duration_is_read_back(self, number: int, unit: str) -> None:
+        assert duration(f"{number}{unit}") == number * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[unit]
+
+
+class TestForControl:
+    def test_an_address_from_the_shell(self) -> None:
+        assert parse_address("127.0.0.1:9004") == ("127.0.0.1", 9004)
+        assert parse_address("[::1]:9004") == ("::1", 9004)
+        assert parse_address("app.example.com:80") == ("app.example.com", 80)
+
+    @given(st.ip_addresses(), st.integers(1, 65535))
+    def test_what_settings_print_is_read_back(self, ip: object, port: int) -> None:
+        server = ServerSettings("s", str(ip), port)
+        assert parse_address(server.address) == (server.host, server.port)
+
+    def test_a_server_from_the_shell_says_all_that_is_wrong_with_it(self) -> None:
+        assert parse_server("s4", "a:1 weight=3") == ServerSettings("s4", "a", 1, weight=3)
+        with pytest.raises(ValueError, match="a name is") as caught:
+            parse_server("s 4", "a weight=x")
+        assert len(caught.value.args) == 3
+
+
+class TestTheFile:
+    def test_that_is_not_there(self) -> None:
+        with pytest.raises(ConfigError, match=r"^nowhere/lb.ini: no such file; name one with --config FILE"):
+            load("nowhere/lb.ini")
+
+    def test_that_is_a_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="is a folder; name the file in it"):
+            load(str(tmp_path))
+
+    def test_that_may_not_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr("builtins.open", refuse)  # root may read everything
+        with pytest.raises(ConfigError, match="may not be read by this user; change its owner or mode"):
+            load(str(tmp_path / "lb.ini"))
+
+    def test_that_is_not_utf_8_is_told_the_line(self, tmp_path: Path) -> None:
+        file = tmp_path / "lb.ini"
+        file.write_bytes(b"# ok\n# caf\xe9\n")
+        with pytest.raises(
+            ConfigError, match=rf"^{re.escape(str(file))}:2: not UTF-8; save the file as UTF-8"
+        ):
+            load(str(file))
+
+    def test_with_a_byte_order_mark_is_read_all_the_same(self, tmp_path: Path) -> None:
+        file = tmp_path / "lb.ini"
+        file.write_text(SMALLEST, "utf-8-sig")
+        assert load(str(file)) == parse(SMALLEST, str(file))
+
+    def test_with_an_impossible_name(self) -> None:
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load("lb\0.ini")
+
+
+EXAMPLES = [HOME / "lb.ini", *sorted((HOME / "examples").glob("*.ini"))]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_a_good_example(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for named in ("site.pem", "site.key", "internal-ca.pem", "admins.pub"):
+        (tmp_path / named).touch()
+    settings = load(str(example))
+    assert settings.frontends
+    assert all(backend.servers for backend in settings.backends)
+
+
+def test_the_examples_are_there() -> None:
+    assert {"lb.ini", "tcp.ini", "tls.ini"} <= {example.name for example in EXAMPLES}
+
+
+def test_every_section_and_key_is_in_the_reference() -> None:
+    reference = (HOME / "docs" / "configuration.md").read_text("utf-8")
+    wanted = {f"`{key}`" for keys in SECTIONS.values() for key in keys}
+    assert {key for key in wanted if key not in reference} == set()
+
+
+# Anything at all: words that mean something, so that the text gets past the first checks.
+WORDS = [
+    *(
+        "[",
+        "]",
+        "=",
+        " ",
+        " ",
+        "\n",
+        "\n",
+        "\n[frontend a]\n",
+        "\n[backend b]\n",
+        "\n[manhole]\n",
+        ";",
+        "#",
+        ",",
+    ),
+    *(
+        "[loadbalancer]\n",
+        "listen = ",
+        "backend = ",
+        "server ",
+        "server s = ",
+        "check = ",
+        "mode = tcp",
+        "http GET /",
+    ),
+    *(
+        "127.0.0.1",
+        "[::1]",
+        ":80",
+        "*:0",
+        "tls ",
+        "cert=",
+        "ca=x",
+        "weight=",
+        "30s",
+        "64KiB",
+        "unix:",
+        "ssh:",
+        "a",
+        "b",
+    ),
+    *(
+        "timeout client = ",
+        "trusted-proxies = ",
+        "10.0.0.0/8",
+        "expect ",
+        "\0",
+        "\r",
+        "\x85",
+        "\u2028",
+        "٣",
+        "\ud800",
+    ),
+]
+
+
+@given(st.one_of(st.text(), st.lists(st.sampled_from(WORDS), max_size=40).map("".join)))
+def test_no_text_raises_anything_but_a_config_error(text: str) -> None:
+    found: tuple[Problem, ...] = ()
+    try:
+        parse(text)
+    except ConfigError as error:
+        found = error.problems
+    lines = [problem.line for problem in found]
+    assert lines == sorted(lines)
+    assert set(lines) <= set(range(text.count("\n") + 2))
+
+
+@pytest.mark.parametrize("kind", ["frontend", "backend"])
+def test_every_key_with_one_wrong_letter_is_recognised(kind: str) -> None:
+    for key in SECTIONS[kind].keys() - {"server NAME"}:
+        for place in range(len(key)):
+            misspelt = f"{key[:place]}z{key[place + 1 :]}"
+            said = problems(f"{SMALLEST}[{kind} x]\n{misspelt} = 1")
+            assert f"lb.ini:7: [{kind} x] {misspelt} = 1: unknown key; did you mean '{key}'?" in said
+
+
+@given(st.text(max_size=30))
+def test_no_value_raises_anything_but_a_config_error(value: str) -> None:
+    for kind, keys in SECTIONS.items():
+        section = f"[{kind} x]" if kind in ("frontend", "backend") else f"[{kind}]"
+        lines = "\n".join(f"{key.replace('NAME', 's')} = {value}" for key in keys)
+        with pytest.raises(ConfigError):
+            parse(f"{section}\n{lines}\nunknown = 1")
