@@ -122,9 +122,7 @@ def load(path: str) -> Settings:
         with open(path, "rb") as file:
             text = file.read().decode("utf-8-sig")
     except FileNotFoundError:
-        raise refused(
-            "no such file; name one with --config FILE, or start in the folder that has it"
-        ) from None
+        raise refused("no such file; name one with --config FILE, or start in the folder that has it") from None
     except IsADirectoryError:
         raise refused("is a folder; name the file in it") from None
     except PermissionError:
@@ -154,9 +152,7 @@ def parse(text: str, file: str = "lb.ini", *, policies: Collection[str] = frozen
     backends = [_backend(draft, policies) for draft in drafts["backend"]]
     frontends = [_frontend(draft, [backend.name for backend in backends]) for draft in drafts["frontend"]]
     if not frontends:
-        problems.append(
-            Problem(file, 0, "", "", "no [frontend NAME] section; add one with listen and backend")
-        )
+        problems.append(Problem(file, 0, "", "", "no [frontend NAME] section; add one with listen and backend"))
     _refuse_shared_addresses(drafts["manhole"] + drafts["frontend"])
 
     if problems:
@@ -213,9 +209,7 @@ def _refuse_shared_addresses(drafts: list[_Draft]) -> None:
             others = taken.setdefault(port, [])
             shared = [line for other, line in others if port and _overlap(host, other)]
             if entry and shared:
-                draft.problem(
-                    f"{Listen(host, port).address} is already listened on by line {shared[0]}", entry
-                )
+                draft.problem(f"{Listen(host, port).address} is already listened on by line {shared[0]}", entry)
             others.append((host, entry.line if entry else 0))
 
 

@@ -137,9 +137,7 @@ def parse_check(text: str) -> dict[str, Any]:
             raise ValueError(f"{kind} takes nothing after it; take out '{' '.join(words)}'")
         return {"kind": kind}
     if len(words) < 2 or len(words) % 2:
-        raise ValueError(
-            "write http METHOD PATH [host NAME] [expect STATUS], e.g. http GET /health expect 200"
-        )
+        raise ValueError("write http METHOD PATH [host NAME] [expect STATUS], e.g. http GET /health expect 200")
     method, path, *pairs = words
     if not re.fullmatch(r"[A-Z][A-Z-]*", method):
         raise ValueError(f"'{method}' is no method; write it in capitals, e.g. GET or HEAD")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from dataclasses import replace
 from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python import usage
 
 from lbservice import config
 from lbservice.core.settings import Settings
 from lbservice.errors import ConfigError, StartError
+from lbservice.reactor import use_direct_dispatch, use_monotonic_time
 from lbservice.services.balancer import Balancer
 from lbservice.services.control import Control
 from lbservice.services.eventlog import EventLog
@@ -41,11 +42,12 @@ class Options(usage.Options):
             sys.exit(0)
 
 
-def makeService(options: Options) -> IService:
+def makeService(options: Options) -> MultiService:
     """The service for twistd, twist and lb.tac."""
     from twisted.internet import reactor  # the one place: everything else is handed its clock and network
 
     use_monotonic_time(reactor)
+    use_direct_dispatch(reactor)
     return make_tree(options["settings"], reactor)
 
 
@@ -67,7 +69,10 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
 
 
 class _Tree(MultiService):
-    """A start that fails is said in one line, not in a traceback."""
+    """A start that fails is said in one line, not in a traceback; a stop takes one child after the other.
+
+    So the log, which is started first, is still there when the last connection ends.
+    """
 
     def privilegedStartService(self) -> None:
         try:
@@ -81,15 +86,13 @@ class _Tree(MultiService):
         except StartError as error:
             sys.exit(f"lbservice: {error}")
 
+    def stopService(self) -> Deferred[None]:
+        self.running = False
+        return Deferred.fromCoroutine(self._stop())
 
-def use_monotonic_time(reactor: Any) -> None:
-    """Let every timer run on the monotonic clock, so that setting the time of day neither fires nor stalls them.
-
-    Twisted's reactors read `time.time` through the attribute `seconds`. Timers that are already
-    set were counted on the other clock; then it is too late, and things stay as they are.
-    """
-    if not reactor.getDelayedCalls():
-        reactor.seconds = time.monotonic
+    async def _stop(self) -> None:
+        for service in reversed(list(self)):
+            await maybeDeferred(service.stopService)
 
 
 def with_connection_limits(settings: Settings) -> Settings:

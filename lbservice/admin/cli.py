@@ -85,9 +85,7 @@ def run(file: str) -> None:
 
 @main.command()
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
-@click.option(
-    "--seconds", type=click.FloatRange(0), help="End that long after the show; without it, on Ctrl-C."
-)
+@click.option("--seconds", type=click.FloatRange(0), help="End that long after the show; without it, on Ctrl-C.")
 def demo(port: int, seconds: float | None) -> None:
     """Three small servers, a load balancer, some traffic, and what to try next."""
     from lbservice.admin.demo import main as show

@@ -8,6 +8,7 @@ import socket
 import sys
 import termios
 import tty
+from contextlib import suppress
 
 MARK = b"\0"
 """Before a script, behind it, before its output and behind that; see `lbservice.admin.unix`."""
@@ -26,10 +27,7 @@ def connect(path: str) -> socket.socket:
     try:
         connection.connect(path)
     except FileNotFoundError:
-        why = (
-            "there is no such socket; start the service (lbservice run), "
-            "or go to the folder that it was started in"
-        )
+        why = "there is no such socket; start the service (lbservice run), or go to the folder that it was started in"
     except ConnectionRefusedError:
         why = "nobody listens there any more; start the service (lbservice run)"
     except PermissionError:
@@ -47,9 +45,11 @@ def run_script(path: str, script: str) -> tuple[str, str]:
 
     Raises Unreachable when the service goes away before it has answered.
     """
-    with connect(path) as connection:
+    answer = b""
+    with connect(path) as connection, suppress(ConnectionError):
         connection.sendall(MARK + script.replace("\0", "\\0").encode() + MARK)
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        while data := connection.recv(65536):
+            answer += data
     # greeting, output, error: neither of the first two contains a NUL
     parts = answer.split(MARK, 2)
     if len(parts) < 3:

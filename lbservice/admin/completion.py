@@ -30,7 +30,5 @@ def completions(text: str, namespace: Mapping[str, Any], words: Sequence[str]) -
     if holder is None:
         return stub, []
     hidden = "" if stub.startswith("_") else "_"
-    names = [
-        name for name in dir(holder) if name.startswith(stub) and not (hidden and name.startswith(hidden))
-    ]
+    names = [name for name in dir(holder) if name.startswith(stub) and not (hidden and name.startswith(hidden))]
     return stub, [f"{name}(" if callable(getattr(holder, name, None)) else name for name in names]

@@ -56,9 +56,7 @@ def main(port: int, seconds: float | None) -> int:
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with ExitStack() as cleanup:
-            folder = Path(
-                cleanup.enter_context(tempfile.TemporaryDirectory(prefix="lbservice-demo-", dir=_short()))
-            )
+            folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="lbservice-demo-", dir=_short())))
             try:
                 _show(folder, _free_port(port), cleanup)
             except Failed as error:
@@ -93,12 +91,13 @@ def _show(folder: Path, port: int, cleanup: ExitStack) -> None:
     if "s2" in shares:
         raise Failed("the killed server has answered")
 
-    print("\n$ echo 'lb.servers()' | lbservice shell")
-    print(_servers_when_down(str(folder / "manhole.sock"), "app/s2"))
-
     log = folder / "load_balancer.log"
-    print(f"$ tail {log}")
-    print("\n".join(log.read_text().splitlines()[-10:]))
+    _wait_for_line(log, "app/s2 is DOWN")
+    print("\nThe checks have noticed:\n$ echo 'lb.servers()' | lbservice shell")
+    print(_ask(str(folder / "manhole.sock"), "lb.servers()"))
+
+    print(f"$ tail -n 8 {log}")
+    print("\n".join(log.read_text().splitlines()[-8:]))
     print(f"""
 Try it yourself, in another terminal:
   curl -i http://127.0.0.1:{port}/
@@ -209,23 +208,22 @@ def _print_shares(shares: Counter[str]) -> None:
     print(f"  {shares.total()} of {REQUESTS} answered with 200")
 
 
-def _servers_when_down(path: str, server: str) -> str:
-    """The table of servers, as soon as the checks have noticed that one is gone."""
+def _wait_for_line(log: Path, words: str) -> None:
     deadline = time.monotonic() + PATIENCE
-    script = f"print(next(row.state for row in lb.servers() if row.server == {server!r}))\nlb.servers()"
-    while True:
-        try:
-            output, error = client.run_script(path, script)
-        except client.Unreachable as unreachable:
-            raise Failed(str(unreachable)) from unreachable
-        if error:
-            raise Failed(f"the shell answered {error}")
-        state, _, table = output.partition("\n")
-        if state == "DOWN":
-            return table
+    while words not in log.read_text():
         if time.monotonic() > deadline:
-            raise Failed(f"{server} was killed, but its state is {state}")
-        time.sleep(0.1)
+            raise Failed(f"in {PATIENCE:.0f} seconds the log has not said: {words}")
+        time.sleep(0.05)
+
+
+def _ask(path: str, script: str) -> str:
+    try:
+        output, error = client.run_script(path, script)
+    except client.Unreachable as unreachable:
+        raise Failed(str(unreachable)) from unreachable
+    if error:
+        raise Failed(f"the shell answered {error}")
+    return output
 
 
 # -- where -----------------------------------------------------------------------------------

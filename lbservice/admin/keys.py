@@ -109,7 +109,7 @@ class AuthorizedKeys:
             why = str(error) or type(error).__name__
         self.log.warn(
             "{path}:{line}: ignored, write KEY-TYPE KEY without options ({why})",
-            event="shell_key_ignored",
+            event="shell-key-ignored",
             path=self.path,
             line=number,
             why=why,
@@ -120,7 +120,7 @@ class AuthorizedKeys:
         try:
             return self.read()
         except StartError as error:
-            self.log.error("ssh login refused: {reason}", event="shell_refused", reason=str(error))
+            self.log.error("ssh login refused: {reason}", event="shell-refused", reason=str(error))
             return []
 
 
@@ -137,7 +137,7 @@ class KeyChecker(SSHPublicKeyChecker):
 
         def refused(failure: Failure) -> Failure:
             if failure.check(UnauthorizedLogin):
-                self.log.warn("shell refused to {actor}", event="shell_refused", actor=actor)
+                self.log.warn("shell refused to {actor}", event="shell-refused", actor=actor)
             return failure
 
         checked: Deferred[bytes] = super().requestAvatarId(credentials)

@@ -51,14 +51,14 @@ class Session:
         }
 
     def opened(self) -> None:
-        self.log.info("shell opened by {actor}", event="shell_opened", actor=self.actor)
+        self.log.info("shell opened by {actor}", event="shell-opened", actor=self.actor)
 
     def typed(self, line: str) -> None:
         if line.strip():
             self.log.info("shell {actor} typed: {line}", event="shell", actor=self.actor, line=line)
 
     def closed(self) -> None:
-        self.log.info("shell closed by {actor}", event="shell_closed", actor=self.actor)
+        self.log.info("shell closed by {actor}", event="shell-closed", actor=self.actor)
 
     def words(self) -> list[str]:
         """What a verb may be given: servers as BACKEND/NAME, and backends."""

@@ -72,6 +72,7 @@ class Channel:
         self.size: tuple[int, int] | None = None
         self.process: SSHSessionProcessProtocol | None = None
         self.terminal: TerminalServer | None = None
+        self.commanded = False
         self.script = bytearray()
 
     # -- what conch calls ------------------------------------------------------------------
@@ -95,6 +96,7 @@ class Channel:
 
     def execCommand(self, proto: SSHSessionProcessProtocol, command: bytes) -> None:
         self._begin(proto)
+        self.commanded = True
         proto.makeConnection(Pipe(self))
         # Later, because conch says yes to the request after this returns, and must say it first.
         self.user.reactor.callLater(0, self.run, command)
@@ -102,7 +104,7 @@ class Channel:
     def eofReceived(self) -> None:
         if self.terminal:
             self.end(0)
-        elif self.process:
+        elif self.process and not self.commanded:
             self.run(bytes(self.script))
 
     def closed(self) -> None:
@@ -130,9 +132,7 @@ class Channel:
         if self.process is None:
             return
         process = self.process
-        error = run_script(
-            self.session, script, lambda text: process.write(text.encode("utf-8", "backslashreplace"))
-        )
+        error = run_script(self.session, script, lambda text: process.write(text.encode("utf-8", "backslashreplace")))
         self.end(1 if error else 0, error)
 
     def end(self, status: int, error: str = "") -> None:
@@ -170,9 +170,7 @@ class Realm:
         self.control = control
         self.reactor = reactor
 
-    def requestAvatar(
-        self, avatarId: str, mind: object, *interfaces: type[Interface]
-    ) -> tuple[Any, User, Any]:
+    def requestAvatar(self, avatarId: str, mind: object, *interfaces: type[Interface]) -> tuple[Any, User, Any]:
         if IConchUser not in interfaces:
             raise ConchError("only ssh sessions")
         return IConchUser, User(avatarId, self.control, self.reactor), lambda: None

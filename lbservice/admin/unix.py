@@ -30,6 +30,8 @@ from lbservice.services.control import Control
 
 MARK = b"\0"
 LONGEST_SCRIPT = 1024 * 1024
+LONGEST_PATH = 107
+"""Bytes, as unix(7) has it for Linux."""
 
 
 def actor_of(connection: socket.socket) -> str:
@@ -51,6 +53,7 @@ class Door(Protocol):
 
     def connectionMade(self) -> None:
         self.script: bytearray | None = None
+        self.too_long = False
         self.silent = True
         self.session = Session(self.factory.control, actor_of(self.transport.socket))
         self.factory.doors.add(self)
@@ -67,10 +70,16 @@ class Door(Protocol):
             self.terminal.dataReceived(data)
             return
         self.script += data
-        if MARK in data:
-            self.run(bytes(self.script.partition(MARK)[0]))
-        elif len(self.script) > LONGEST_SCRIPT:
+        if len(self.script) > LONGEST_SCRIPT:
+            # Read on to its end: to close on a client that is sending would lose the answer.
+            self.too_long = True
+            self.script.clear()
+        if MARK not in data:
+            return
+        if self.too_long:
             self.end(f"a script may have at most {LONGEST_SCRIPT} bytes\n")
+        else:
+            self.run(bytes(self.script.partition(MARK)[0]))
 
     def run(self, script: bytes) -> None:
         def write(text: str) -> None:
@@ -136,6 +145,8 @@ class UnixManhole(Service):
 
     def startService(self) -> None:
         """Listen. Not earlier: by now twistd runs as the user that is to own the socket."""
+        if len(os.fsencode(self.path)) > LONGEST_PATH:
+            raise StartError(f"[manhole] listen = unix:{self.path}: too long, a socket's path has {LONGEST_PATH} bytes")
         make_folder(os.path.dirname(self.path))
         remove_stale(self.path)
         factory: Any = self.factory  # an IProtocolFactory, which mypy cannot see
@@ -175,9 +186,7 @@ def remove_stale(path: str) -> None:
     """Remove the socket that a dead process left. Anything else in its place is a StartError."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise StartError(
-                f"[manhole] listen = unix:{path}: is there already and is no socket; move it away"
-            )
+            raise StartError(f"[manhole] listen = unix:{path}: is there already and is no socket; move it away")
     except OSError:
         return  # nothing there, or nothing to be seen: bind will say so
     # A lock file with a process id would fool itself where ids repeat, in containers.

@@ -37,7 +37,7 @@ class Health:
         self.fall = fall
         self.up = up
         self.streak = fall - 1 if up else rise - 1
-        """How many results in a row speak against the present state. The first result decides alone (as in HAProxy)."""
+        """How many results in a row speak against the present state. As in HAProxy, the first result decides alone."""
         self.since = now
         self.reason = "not checked yet"
         self.history: deque[CheckResult] = deque(maxlen=HISTORY)

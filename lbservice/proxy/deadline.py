@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from lbservice.core.clock import Clock, Timer
 
 
 class Deadline:
@@ -17,10 +17,10 @@ class Deadline:
 
     __slots__ = ("_at", "_clock", "_expired", "_fires", "_timer")
 
-    def __init__(self, clock: IReactorTime, expired: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, expired: Callable[[], None]) -> None:
         self._clock = clock
         self._expired: Callable[[], None] | None = expired
-        self._timer: IDelayedCall | None = None
+        self._timer: Timer | None = None
         self._at = 0.0
         self._fires = 0.0
         """When the timer fires, if one is set; never later than the deadline."""

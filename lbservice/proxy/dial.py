@@ -6,12 +6,13 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionRefusedError, ConnectError, TCPTimedOutError
-from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall, IHandshakeListener, IReactorTime
+from twisted.internet.error import ConnectError, ConnectionRefusedError, TCPTimedOutError
+from twisted.internet.interfaces import IAddress, IConnector, IHandshakeListener
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from lbservice.core.clock import Clock, Timer
 from lbservice.core.settings import ServerSettings
 from lbservice.proxy import tls
 from lbservice.proxy.transport import Network
@@ -35,6 +36,7 @@ class DialError(Exception):
 class DialedProtocol(Protocol):
     """The base of what is dialled: tells its Dial when it is connected, TLS handshake included."""
 
+    transport: Any
     dial: Dial | None = None
 
     def connectionMade(self) -> None:
@@ -62,7 +64,12 @@ class Dial(ClientFactory):
     noisy = False
 
     def __init__(
-        self, network: Network, clock: IReactorTime, settings: ServerSettings, protocol: DialedProtocol, timeout: float
+        self,
+        network: Network,
+        clock: Clock,
+        settings: ServerSettings,
+        protocol: DialedProtocol,
+        timeout: float,
     ) -> None:
         self.encrypted = settings.tls is not None
         self._address = settings.address
@@ -70,7 +77,7 @@ class Dial(ClientFactory):
         self._timeout = timeout
         protocol.dial = self
         self.done: Deferred[None] = Deferred(lambda _: self._give_up())
-        self._late: IDelayedCall = clock.callLater(timeout, self._time_out)
+        self._late: Timer = clock.callLater(timeout, self._time_out)
         factory: Any = self
         if settings.tls is not None:
             try:
@@ -80,7 +87,7 @@ class Dial(ClientFactory):
                 return
         self._connector = network.connect(settings.host, settings.port, factory, timeout + 1)
 
-    def buildProtocol(self, addr: IAddress) -> Protocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         return self._protocol
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
@@ -117,7 +124,7 @@ class Dial(ClientFactory):
         if self._late.active():
             self._late.cancel()
         if self._protocol.transport is not None:
-            self._protocol.transport.abortConnection()  # type: ignore[attr-defined] # every stream transport has it
+            self._protocol.transport.abortConnection()
         else:
             self._connector.disconnect()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from lbservice.core.backend import Lease, Ticket
 from lbservice.core.events import Access
@@ -49,29 +50,27 @@ class Stage(Enum):
 class Exchange:
     """One request of one client connection. Ends exactly once, in `_finish`."""
 
-    __slots__ = (
-        "_attempts",
-        "_chunking",
-        "_client",
-        "_connection",
-        "_dial",
-        "_fresh",
-        "_held",
-        "_held_size",
-        "_lease",
-        "_lost_body",
-        "_reused",
-        "_stage",
-        "_ticket",
-        "_tried",
-        "_tunnel",
-        "access",
-        "answered",
-        "keep",
-        "request",
-        "request_sent",
-        "response_length",
-    )
+    # Defaults live in the class: an object of the hot path is made by writing down what is known.
+    answered = False
+    """Has the client been given a whole answer?"""
+    response_length = NO_BODY
+    _stage = Stage.PLACING
+    _lease: Lease | None = None
+    _connection: HttpClientProtocol | None = None
+    _dial: Deferred[None] | None = None
+    _ticket: Ticket | None = None
+    _tunnel: Tunnel | None = None
+    _attempts = 0
+    _tried: tuple[Server, ...] = ()
+    _reused = False
+    _fresh = False
+    """Only a fresh connection will do: a reused one has failed."""
+    _held: tuple[bytes, ...] = ()
+    """Encoded body bytes, as they go to a server."""
+    _held_size = 0
+    _lost_body = False
+    """Body bytes have gone out that are not held any more: the request cannot be repeated."""
+    _chunking = False
 
     def __init__(self, client: HttpServerProtocol, request: RequestHead, access: Access) -> None:
         self.request = request
@@ -80,27 +79,7 @@ class Exchange:
         """May the client's connection carry another exchange?"""
         self.request_sent = request.length == NO_BODY
         """Has the client sent its whole request?"""
-        self.answered = False
-        """Has the client been given a whole answer?"""
-        self.response_length = NO_BODY
         self._client = client
-        self._stage = Stage.PLACING
-        self._lease: Lease | None = None
-        self._connection: HttpClientProtocol | None = None
-        self._dial: Deferred[None] | None = None
-        self._ticket: Ticket | None = None
-        self._attempts = 0
-        self._tried: tuple[Server, ...] = ()
-        self._reused = False
-        self._fresh = False
-        """Only a fresh connection will do: a reused one has failed."""
-        self._tunnel: Tunnel | None = None
-        self._held: tuple[bytes, ...] = ()
-        """Encoded body bytes, as they go to a server."""
-        self._held_size = 0
-        self._lost_body = False
-        """Body bytes have gone out that are not held any more: the request cannot be repeated."""
-        self._chunking = False
 
     # -- finding a server ------------------------------------------------------------------
 
@@ -121,9 +100,11 @@ class Exchange:
         return self.request.idempotent or connection.is_open()
 
     def _place_later(self, lease: Lease | None) -> None:
-        Deferred.fromCoroutine(self._place(lease)).addErrback(
-            lambda failure: (_log.failure("placing a request", failure), self._fail(500, "IC"))
-        )
+        Deferred.fromCoroutine(self._place(lease)).addErrback(self._confused)
+
+    def _confused(self, failure: Failure) -> None:
+        _log.failure("placing a request", failure)
+        self._fail(500, "IC")
 
     async def _place(self, lease: Lease | None) -> None:
         """Lease, connect, send; on failure the next server. The one loop of retries."""
@@ -450,7 +431,7 @@ class Exchange:
         self._finish(letter + self._when, Result.ABORTED)
 
     def client_failed(self, status: int, letter: str) -> None:
-        """The rest of the request is invalid (`P`) or does not come (`c`); `status` is what it gets, if it still can."""
+        """The rest of the request is invalid (`P`) or does not come (`c`); `status` is the answer, if not too late."""
         if self.access.responded < 0:
             self.keep = False
             self.access.status = status

@@ -6,10 +6,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from lbservice.core.clock import Clock
 from lbservice.core.server import Server
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.dial import DialedProtocol
@@ -53,7 +54,7 @@ class HttpClientProtocol(DialedProtocol):
 
     transport: Any
 
-    def __init__(self, clock: IReactorTime, server: Server, pool: IdlePool) -> None:
+    def __init__(self, clock: Clock, server: Server, pool: IdlePool) -> None:
         self.server = server
         self.exchange: Exchange | None = None
         self.requests = 0

@@ -173,16 +173,17 @@ class HttpServerProtocol(Protocol):
         limits = factory.limits
         request = parse_request(head, limits.line, limits.fields)
         access = Access(
-            http=True, client=self._name, frontend=self._frontend, backend=self.backend.name, began=self._began
+            http=True,
+            client=self._name,
+            frontend=self._frontend,
+            backend=self.backend.name,
+            began=self._began,
         )
         self._began = -1.0
         access.head_done = now
         access.request_line = b"%b %b HTTP/1.%d" % (request.method, request.target, request.minor)
-        access.request_id = (
-            request.request_id  # type: ignore[assignment] # usable_request_id(None) is False
-            if request.request_id is not None and usable_request_id(request.request_id)
-            else factory.next_request_id()
-        )
+        own_id = request.request_id
+        access.request_id = own_id if own_id and usable_request_id(own_id) else factory.next_request_id()
         factory.frontend.requests += 1
         exchange = self.exchange = Exchange(self, request, access)
         if request.length == NO_BODY:
@@ -333,7 +334,11 @@ class HttpServerProtocol(Protocol):
     def _log_bad_request(self, status: int, termination: str) -> None:
         factory = self.factory
         access = Access(
-            http=True, client=self._name, frontend=self._frontend, backend=factory.name, began=max(self._began, 0.0)
+            http=True,
+            client=self._name,
+            frontend=self._frontend,
+            backend=factory.name,
+            began=max(self._began, 0.0),
         )
         access.status = status
         access.termination = termination

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort, IReactorTime
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol, ServerFactory
 
 from lbservice.core.backend import Backend
+from lbservice.core.clock import Clock
 from lbservice.core.events import Access
 from lbservice.core.frontend import Frontend
 from lbservice.core.server import Server
@@ -35,7 +35,7 @@ class FrontendFactory(ServerFactory):
         backend: Backend,
         pool: IdlePool,
         network: Network,
-        clock: IReactorTime,
+        clock: Clock,
         wrote: Callable[[Access], None],
     ) -> None:
         self.frontend = frontend
@@ -48,7 +48,7 @@ class FrontendFactory(ServerFactory):
         self.stopping = False
         self._wrote = wrote
         self._connections: set[Connection] = set()
-        self._ports: list[IListeningPort] = []
+        self._ports: list[Any] = []  # of IListeningPort
         self._accepting = True
         self._empty: Deferred[None] | None = None
 
@@ -67,7 +67,7 @@ class FrontendFactory(ServerFactory):
         self.stopping = True
         ports, self._ports = self._ports, []
         for port in ports:
-            await Deferred.fromCoroutine(_stopped(port))
+            await maybeDeferred(port.stopListening)
         for connection in list(self._connections):
             connection.stop()
 
@@ -98,7 +98,7 @@ class FrontendFactory(ServerFactory):
         if self.frontend.full and self._accepting:
             self._accepting = False
             for port in self._ports:
-                port.stopReading()  # type: ignore[attr-defined] # further clients wait in the kernel's backlog
+                port.stopReading()  # further clients wait in the kernel's backlog
 
     def closed(self, connection: Connection) -> None:
         """A client's connection has ended."""
@@ -107,7 +107,7 @@ class FrontendFactory(ServerFactory):
         if not self._accepting and not self.frontend.full:
             self._accepting = True
             for port in self._ports:
-                port.startReading()  # type: ignore[attr-defined]
+                port.startReading()
         self._tell_if_empty()
 
     def ended(self, access: Access) -> None:
@@ -175,11 +175,3 @@ class _Encrypted(ServerFactory):
         protocol: Any = self._factory.buildProtocol(addr)
         protocol.encrypted = True
         return protocol  # type: ignore[no-any-return]
-
-
-async def _stopped(port: IListeningPort) -> None:
-    await (port.stopListening() or _nothing())
-
-
-async def _nothing() -> None:
-    return None

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lbservice.core.backend import Lease, Ticket
+from lbservice.core.clock import Clock
 from lbservice.core.events import Access
 from lbservice.core.pick import Outcome, PickInfo, Result
 from lbservice.core.server import Server
@@ -151,7 +152,7 @@ class Session:
         self._client = client
         self._factory = factory
         self._info = PickInfo(address.host)
-        clock: IReactorTime = factory.clock
+        clock: Clock = factory.clock
         self._seconds = clock.seconds
         self._access = Access(
             http=False,
@@ -174,9 +175,11 @@ class Session:
         """Find a server and connect to it."""
         if self._client.encrypted:
             self._access.frontend += "~"  # as HAProxy marks it in the log
-        Deferred.fromCoroutine(self._place()).addErrback(
-            lambda failure: (_log.failure("placing a session", failure), self._refuse("IC"))
-        )
+        Deferred.fromCoroutine(self._place()).addErrback(self._confused)
+
+    def _confused(self, failure: Failure) -> None:
+        _log.failure("placing a session", failure)
+        self.end("IC")
 
     async def _place(self) -> None:
         """Lease and connect; on failure the next server."""
@@ -194,7 +197,13 @@ class Session:
             if self._access.leased < 0:
                 self._access.leased = self._seconds()
             server = TcpClientProtocol(self)
-            dial = Dial(factory.network, factory.clock, lease.server.settings, server, backend.settings.timeout_connect)
+            dial = Dial(
+                factory.network,
+                factory.clock,
+                lease.server.settings,
+                server,
+                backend.settings.timeout_connect,
+            )
             self._dial = dial.done
             try:
                 await dial.done
@@ -206,7 +215,7 @@ class Session:
                 self._note_load(lease)
                 lease.done(Outcome(Result.CONNECT_FAILED))
                 if len(self._tried) >= backend.settings.retries:
-                    self._refuse("sC" if error.timed_out else "SC")
+                    self.end("sC" if error.timed_out else "SC")
                     return
                 self._tried.append(lease.server)
                 self._access.retries += 1
@@ -219,7 +228,7 @@ class Session:
     async def _queue(self) -> Lease | None:
         backend = self._factory.backend
         if not backend.available or backend.queue_full:
-            self._refuse("SQ" if backend.available else "SC")
+            self.end("SQ" if backend.available else "SC")
             return None
         granted: Deferred[Lease | None] = Deferred()
         self._ticket = backend.wait(self._info, granted.callback)
@@ -230,12 +239,12 @@ class Session:
         if timer.active():
             timer.cancel()
         if lease is None:
-            self._refuse("SC")
+            self.end("SC")
         return lease
 
     def _queue_expired(self) -> None:
         if self._ticket is not None:
-            self._refuse("sQ")
+            self.end("sQ")
 
     def _connect(self, server: TcpClientProtocol) -> None:
         """Join the two transports."""
@@ -296,10 +305,6 @@ class Session:
     def _expired(self) -> None:
         self.end("cD")
 
-    def _refuse(self, termination: str) -> None:
-        """No server: the client's connection is closed, and the log says why."""
-        self.end(termination)
-
     def uses(self, server: Server) -> bool:
         """Is it using this server now?"""
         return self._lease is not None and self._lease.server is server
@@ -337,7 +342,7 @@ class Session:
         self._access.backend_active = lease.backend.in_flight - 1
 
 
-def _close(transport: Any, clock: IReactorTime, *, clean: bool) -> None:
+def _close(transport: Any, clock: Clock, *, clean: bool) -> None:
     if not clean:
         transport.abortConnection()
         return

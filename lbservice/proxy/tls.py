@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet import ssl
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
-    IProtocolFactory,
 )
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
@@ -42,7 +42,7 @@ class _UnverifiedConnections:
         return connection
 
 
-def listening(factory: IProtocolFactory, tls: ListenTls, clock: object) -> IProtocolFactory:
+def listening(factory: Any, tls: ListenTls, clock: Any) -> Any:
     """The factory behind TLS, with the certificate chain of `tls.cert`. Raises StartError for unusable files."""
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -60,11 +60,12 @@ def listening(factory: IProtocolFactory, tls: ListenTls, clock: object) -> IProt
         raise StartError(
             f"tls: certificate {tls.cert}{key} cannot be used; both must be PEM, and belong together"
         ) from error
-    return TLSMemoryBIOFactory(_ServerConnections(context), False, factory, clock)
+    creator: Any = _ServerConnections(context)
+    return TLSMemoryBIOFactory(creator, False, factory, clock)
 
 
 @lru_cache(maxsize=1024)
-def _client_creator(host: str, tls: ServerTls) -> IOpenSSLClientConnectionCreator:
+def _client_creator(host: str, tls: ServerTls) -> Any:
     if not tls.verify:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -85,6 +86,6 @@ def _certificates(pem: bytes) -> list[bytes]:
     return [part + end for part in pem.split(end)[:-1]]
 
 
-def dialing(factory: IProtocolFactory, host: str, tls: ServerTls, clock: object) -> IProtocolFactory:
+def dialing(factory: Any, host: str, tls: ServerTls, clock: Any) -> Any:
     """The client factory behind TLS, verified against `tls.sni` or the server's host."""
     return TLSMemoryBIOFactory(_client_creator(host, tls), True, factory, clock)

@@ -45,7 +45,7 @@ class Stamp:
                 f"{now.tm_mday:02d}/{_MONTHS[now.tm_mon - 1]}/{now.tm_year}"
                 f":{now.tm_hour:02d}:{now.tm_min:02d}:{now.tm_sec:02d}"
             )
-        return "%s.%03d" % (self._text, int((moment - second) * 1000))
+        return f"{self._text}.{int((moment - second) * 1000):03d}"
 
     def iso(self, moment: float) -> str:
         """`2026-11-22T17:05:01.123+0000`."""
@@ -55,50 +55,24 @@ class Stamp:
 
 def access_line(access: Access, stamp: Stamp, offset: float) -> str:
     """The line, with its newline. `offset` is what turns monotonic seconds into the time of day."""
-    began = access.began
-    leased, connected = access.leased, access.connected
-    waited = -1 if leased < 0 else int((leased - (access.head_done if access.http else began)) * 1000)
-    connecting = -1 if connected < 0 else int((connected - leased) * 1000)
-    total = int((access.ended - began) * 1000)
-    load = "%d/%d/%d/%d/%s%d %d/%d" % (
-        access.process_active,
-        access.frontend_active,
-        access.backend_active,
-        access.server_active,
-        "+" if access.redispatched else "",
-        access.retries,
-        access.server_queue,
-        access.backend_queue,
+    a = access
+    began, leased, connected = a.began, a.leased, a.connected
+    placed = a.head_done if a.http else began
+    timers = (
+        f"{-1 if leased < 0 else int((leased - placed) * 1000)}"
+        f"/{-1 if connected < 0 else int((connected - leased) * 1000)}"
     )
-    if not access.http:
-        return "%s [%s] %s %s/%s %d/%d/%d %d %s %s\n" % (
-            access.client,
-            stamp.clf(began + offset),
-            access.frontend,
-            access.backend,
-            access.server,
-            waited,
-            connecting,
-            total,
-            access.bytes_out,
-            access.termination,
-            load,
-        )
-    return '%s [%s] %s %s/%s %d/%d/%d/%d/%d %d %d - - %s-- %s {%s} "%s"\n' % (
-        access.client,
-        stamp.clf(began + offset),
-        access.frontend,
-        access.backend,
-        access.server,
-        -1 if access.head_done < 0 else int((access.head_done - began) * 1000),
-        waited,
-        connecting,
-        -1 if access.responded < 0 else int((access.responded - connected) * 1000),
-        total,
-        access.status,
-        access.bytes_out,
-        access.termination,
-        load,
-        access.request_id.decode("latin-1"),
-        escape(access.request_line.decode("latin-1")),
+    total = int((a.ended - began) * 1000)
+    load = (
+        f"{a.process_active}/{a.frontend_active}/{a.backend_active}/{a.server_active}"
+        f"/{'+' if a.redispatched else ''}{a.retries} {a.server_queue}/{a.backend_queue}"
+    )
+    start = f"{a.client} [{stamp.clf(began + offset)}] {a.frontend} {a.backend}/{a.server}"
+    if not a.http:
+        return f"{start} {timers}/{total} {a.bytes_out} {a.termination} {load}\n"
+    head = -1 if a.head_done < 0 else int((a.head_done - began) * 1000)
+    waiting = -1 if a.responded < 0 else int((a.responded - connected) * 1000)
+    return (
+        f"{start} {head}/{timers}/{waiting}/{total} {a.status} {a.bytes_out} - - {a.termination}-- {load}"
+        f' {{{a.request_id.decode("latin-1")}}} "{escape(a.request_line.decode("latin-1"))}"\n'
     )

@@ -33,7 +33,12 @@ class Balancer(Service):
     log = Logger()
 
     def __init__(
-        self, settings: Settings, eventlog: EventLog, network: Network, clock: Any, random: Random | None = None
+        self,
+        settings: Settings,
+        eventlog: EventLog,
+        network: Network,
+        clock: Any,
+        random: Random | None = None,
     ) -> None:
         self.settings = settings
         self.eventlog = eventlog
@@ -75,7 +80,10 @@ class Balancer(Service):
         """A new server in a backend, used at once and checked first after `delay` seconds."""
         check_settings = backend.settings.check
         health = Health(
-            rise=check_settings.rise, fall=check_settings.fall, up=check_settings.init_up, now=self.clock.seconds()
+            rise=check_settings.rise,
+            fall=check_settings.fall,
+            up=check_settings.init_up,
+            now=self.clock.seconds(),
         )
         server = Server(backend.name, settings, health)
         check = checks.make(check_settings, self.network, self.clock) if settings.check else None
@@ -116,9 +124,7 @@ class Balancer(Service):
                 factory.listen()
             except CannotListenError as error:
                 where = f"{error.interface or '0.0.0.0'}:{error.port}"
-                raise StartError(
-                    f"[frontend {factory.name}] cannot listen on {where}: {error.socketError}"
-                ) from error
+                raise StartError(f"[frontend {factory.name}] cannot listen on {where}: {error.socketError}") from error
 
     def startService(self) -> None:
         if not self._bound:  # under `twist`, which knows no privileged start
@@ -162,11 +168,15 @@ class Balancer(Service):
             await Deferred.fromCoroutine(factory.stop_listening())
         drained = DeferredList([factory.drained() for factory in self._factories])
         late = self.clock.callLater(self.settings.grace, self.hurry)
-        await DeferredList([drained, self._hurry], fireOnOneCallback=True)
+        drained.addBoth(lambda _: self.hurry())
+        await self._hurry
         if late.active():
             late.cancel()
         cut = sum(factory.abort() for factory in self._factories)
         self.pool.close()
         self.log.info(
-            "stopped after {uptime}, {cut} connections cut", event="stopped", uptime=words(self.uptime), cut=cut
+            "stopped after {uptime}, {cut} connections cut",
+            event="stopped",
+            uptime=words(self.uptime),
+            cut=cut,
         )

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from lbservice.core.clock import Clock
 from lbservice.core.health import CheckResult
 from lbservice.core.server import Server
 from lbservice.core.settings import CheckSettings
@@ -30,7 +30,7 @@ class Check(Protocol):
 class TcpCheck:
     """Can a connection be opened (and, to a TLS server, its handshake be made)?"""
 
-    def __init__(self, settings: CheckSettings, network: Network, clock: IReactorTime) -> None:
+    def __init__(self, settings: CheckSettings, network: Network, clock: Clock) -> None:
         self._settings = settings
         self._network = network
         self._clock = clock
@@ -83,7 +83,7 @@ class HttpCheck(TcpCheck):
         return self._result(start, passed, "L7OK" if passed else "L7STS", f"status {status}")
 
 
-def make(settings: CheckSettings, network: Network, clock: IReactorTime) -> Check | None:
+def make(settings: CheckSettings, network: Network, clock: Clock) -> Check | None:
     """The check that a backend's `check = ...` asks for; None for `check = none`."""
     if settings.kind == "none":
         return None

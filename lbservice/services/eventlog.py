@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import cast
 
 from twisted.application.service import Service
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import ILogObserver, Logger, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
+from lbservice.core.clock import Clock, Timer
 from lbservice.core.events import Access
 from lbservice.services.accessline import Stamp, access_line, escape
 
@@ -35,14 +36,14 @@ class EventLog(Service):
     log = Logger()
     name = "eventlog"
 
-    def __init__(self, path: str, clock: IReactorTime, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: str, clock: Clock, wall: Callable[[], float] = time.time) -> None:
         self.path = path
         self.dropped = 0
         self._clock = clock
         self._wall = wall
         self._stamp = Stamp()
         self._pending: list[Access] = []
-        self._timer: IDelayedCall | None = None
+        self._timer: Timer | None = None
         self._fd = -1
         self._trouble = ""
         self._next_attempt = 0.0
@@ -52,11 +53,11 @@ class EventLog(Service):
             return
         super().startService()
         self._open()
-        globalLogPublisher.addObserver(self)
+        globalLogPublisher.addObserver(cast(ILogObserver, self))
 
     def stopService(self) -> None:
         super().stopService()
-        globalLogPublisher.removeObserver(self)
+        globalLogPublisher.removeObserver(cast(ILogObserver, self))
         self.flush()
         if self._timer is not None:
             self._timer.cancel()

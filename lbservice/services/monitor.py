@@ -8,11 +8,12 @@ from typing import cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from lbservice.core.backend import Backend
+from lbservice.core.clock import Clock, Timer
 from lbservice.core.health import CheckResult
 from lbservice.core.server import Admin, Server
 from lbservice.services.checks import Check
@@ -27,7 +28,7 @@ class HealthMonitor(Service):
     name = "monitor"
     log = Logger()
 
-    def __init__(self, clock: IReactorTime, random: Random, down: Callable[[Server], None]) -> None:
+    def __init__(self, clock: Clock, random: Random, down: Callable[[Server], None]) -> None:
         self._clock = clock
         self._random = random
         self._down = down
@@ -61,7 +62,6 @@ class HealthMonitor(Service):
         since, before = health.since, health.up
         if not health.observe(result):
             return
-        backend.refresh()
         self.log.info(
             "server {server} is {state} ({reason}), was {before} for {duration}",
             event="health",
@@ -70,8 +70,8 @@ class HealthMonitor(Service):
             reason=health.reason,
             before="UP" if before else "DOWN",
             duration=words(result.at - since),
-            available=len(backend.available),
         )
+        backend.refresh()
         if not health.up:
             self._down(server)
 
@@ -86,8 +86,8 @@ class _Rounds:
         self._check = check
         self._delay = delay
         self._loop = LoopingCall(self._round)
-        self._loop.clock = monitor._clock
-        self._first: IDelayedCall | None = None
+        self._loop.clock = cast(IReactorTime, monitor._clock)
+        self._first: Timer | None = None
         self._stopped = False
 
     def start(self) -> None:
@@ -117,7 +117,7 @@ class _Rounds:
             self._monitor.observe(self._backend, server, result)
         health = server.health
         interval = settings.interval(up=health.up, transition=health.transition)
-        spread = 1 + JITTER * (cast(float, self._monitor._random.random()) - 0.5)
+        spread = 1 + JITTER * (self._monitor._random.random() - 0.5)
         # The loop counts its intervals from `starttime`; ours differ from round to round.
         self._loop.interval = interval * spread
         self._loop.starttime = begun

@@ -37,6 +37,6 @@ def kept_client_fields(request: RequestHead, peer: bytes, scheme: bytes, port: i
     return b"".join(lines)
 
 
-def usable_request_id(value: bytes | None) -> bool:
+def usable_request_id(value: bytes) -> bool:
     """May a client's own X-Request-ID go on: short, and nothing in it that a log or shell would trip over?"""
-    return value is not None and _REQUEST_ID.fullmatch(value) is not None
+    return _REQUEST_ID.fullmatch(value) is not None

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import re
 
-from lbservice.wire.headers import FORWARDING, TOKEN, is_host, is_length, tokens
+from lbservice.wire.headers import FORWARDING, METHOD, TOKEN, is_host, is_length, tokens
 from lbservice.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
+
 
 class BadMessage(Exception):
     """A head or body that must not be passed on. `status` is what a client gets for it; `why` is for people."""
@@ -32,7 +33,7 @@ class BadMessage(Exception):
 
 _VALUE = rb"[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![ \t])"
 _FIELDS = rb"((?:" + TOKEN + rb":(?: " + _VALUE + rb")?+\r\n)*+)\r\n"
-_REQUEST = re.compile(rb"(" + TOKEN + rb") ([!-\"$-~]++) HTTP/1\.([01])\r\n" + _FIELDS)
+_REQUEST = re.compile(rb"(" + METHOD + rb") ([!-\"$-~]++) HTTP/1\.([01])\r\n" + _FIELDS)
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})( [\t -~\x80-\xff]*+)?\r\n" + _FIELDS)
 
 _SPECIAL = (
@@ -42,15 +43,15 @@ _SPECIAL = (
 # The look-ahead for the first letter spares most lines the case-insensitive alternation.
 _SPECIAL_FIELD = re.compile(rb"\n(?=[cefhkptuvxCEFHKPTUVX])((?i:" + _SPECIAL + rb")):(?: ([^\r]*+))?+\r")
 # The same and, besides, any name with an underscore: CGI and WSGI servers read X_Y as X-Y.
-_SPECIAL_OR_UNDERSCORE = re.compile(
-    rb"\n([^_:\r]*+_[^:\r]*+|(?i:" + _SPECIAL + rb")):(?: ([^\r]*+))?+\r"
-)
+_SPECIAL_OR_UNDERSCORE = re.compile(rb"\n([^_:\r]*+_[^:\r]*+|(?i:" + _SPECIAL + rb")):(?: ([^\r]*+))?+\r")
 
 _RESPONSE_FIELD = re.compile(
     rb"\n(?=[ckptuxCKPTUX])((?i:content-length|transfer-encoding|connection|keep-alive|proxy-connection"
     rb"|te|trailer|upgrade|x-request-id)):(?: ([^\r]*+))?+\r"
 )
 
+_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
+"""Connection options that are no field names."""
 _ODD_METHODS = frozenset((b"CONNECT", b"TRACE"))
 _BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)", re.S)
@@ -114,7 +115,7 @@ def _take_request_fields(request: RequestHead, head: bytes, start: int) -> None:
     """Read the special fields of a canonical head and take them out of `request.fields`."""
     pattern = _SPECIAL_OR_UNDERSCORE if b"_" in request.fields else _SPECIAL_FIELD
     kept: list[bytes] = []
-    listed: list[bytes] = []
+    listed: tuple[bytes, ...] = ()
     asked: list[bytes] = []
     coding = None
     at = start  # the first byte not yet kept
@@ -171,7 +172,7 @@ def _take_request_fields(request: RequestHead, head: bytes, start: int) -> None:
         _obey_connection(request, listed, asked)
 
 
-def _obey_connection(request: RequestHead, options: list[bytes], asked: list[bytes]) -> None:
+def _obey_connection(request: RequestHead, options: tuple[bytes, ...], asked: list[bytes]) -> None:
     """Do what the Connection field says (RFC 9110 section 7.6.1)."""
     if b"close" in options:
         request.persistent = False
@@ -216,11 +217,12 @@ def _refuse_long_lines(head: bytes, max_line: int) -> None:
 
 
 def _why_no_request(head: bytes) -> BadMessage:
-    line, _, fields = head.partition(b"\r\n")
-    if re.fullmatch(TOKEN + rb" [!-\"$-~]++ HTTP/[0-9]\.[0-9]", line) and not re.search(rb" HTTP/1\.[01]$", line):
-        return BadMessage(505, "an HTTP version other than 1.0 and 1.1")
-    if not re.fullmatch(TOKEN + rb" [!-\"$-~]++ HTTP/1\.[01]", line):
+    line, _, _ = head.partition(b"\r\n")
+    match = re.fullmatch(METHOD + rb" [!-\"$-~]++ HTTP/([0-9]\.[0-9])", line)
+    if match is None:
         return BadMessage(400, "an invalid request line (RFC 9112 section 3)")
+    if match[1] not in (b"1.0", b"1.1"):
+        return BadMessage(505, "an HTTP version other than 1.0 and 1.1")
     return BadMessage(400, "an invalid field line (RFC 9112 section 5)")
 
 
@@ -254,7 +256,7 @@ def parse_response(head: bytes, max_fields: int, *, to_head: bool = False) -> Re
 def _take_response_fields(response: ResponseHead, head: bytes, start: int) -> bytes | None:
     """Read the special fields and take them out of `response.fields`; the transfer coding, if any."""
     kept: list[bytes] = []
-    options: list[bytes] = []
+    options: tuple[bytes, ...] = ()
     coding = None
     at = start
     for match in _RESPONSE_FIELD.finditer(head, start - 1):
@@ -281,11 +283,11 @@ def _take_response_fields(response: ResponseHead, head: bytes, start: int) -> by
             response.upgrade = value
     kept.append(head[at:-2])
     response.fields = kept[0] if len(kept) == 1 else b"".join(kept)
-    if options:
-        if b"close" in options:
-            response.persistent = False
-        elif b"keep-alive" in options:
-            response.persistent = True
+    if b"close" in options:
+        response.persistent = False
+    elif b"keep-alive" in options:
+        response.persistent = True
+    if len(options) > 1 or (options and options[0] not in _OPTIONS):
         response.fields = _without(response.fields, options)
     return coding
 
@@ -314,9 +316,9 @@ def _frame_response(response: ResponseHead, coding: bytes | None, to_head: bool)
 # -- both --------------------------------------------------------------------------------------
 
 
-def _without(fields: bytes, options: list[bytes]) -> bytes:
+def _without(fields: bytes, options: tuple[bytes, ...]) -> bytes:
     """The field lines without those that a Connection field names."""
-    names = {option for option in options if option not in (b"close", b"keep-alive", b"upgrade")}
+    names = set(options) - _OPTIONS
     if not names:
         return fields
     lines = fields.split(b"\r\n")
@@ -336,7 +338,7 @@ def _canonical_line(line: bytes) -> bytes:
 
 
 def encode_request(request: RequestHead, host: bytes, extra: bytes) -> bytes:
-    """The head as we send it to a server: always HTTP/1.1, framing written by us, `extra` field lines last."""
+    """The head as we send it to a server: always HTTP/1.1, the framing ours, `extra` lines last."""
     if request.length == CHUNKED:
         extra += b"Transfer-Encoding: chunked\r\n"
     elif request.has_length:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+TOKEN = _TCHAR + rb"++"
 """RFC 9110 section 5.6.2, possessive: hostile input is read once."""
+METHOD = _TCHAR + rb"{1,64}+"
+"""Any token may be a method (RFC 9110 section 9.1); none of this length is known."""
 
 _TOKENS = re.compile(rb"[ \t]*+(?:" + TOKEN + rb"[ \t]*+)?+(?:,[ \t]*+(?:" + TOKEN + rb"[ \t]*+)?+)*+")
-_DIGITS = re.compile(rb"[0-9]{1,18}")
 _HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.]{2,45}\]"  # an IPv6 literal
     rb"|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})++)"  # reg-name or IPv4 (RFC 3986 section 3.2.2)
@@ -16,18 +19,20 @@ _HOST = re.compile(
 )
 
 
-def tokens(value: bytes) -> list[bytes] | None:
+@lru_cache(maxsize=256)
+def tokens(value: bytes) -> tuple[bytes, ...] | None:
     """The lower-cased members of a comma-separated list of tokens, or None when it is no such list."""
     if not _TOKENS.fullmatch(value):
         return None
-    return [member for part in value.lower().split(b",") if (member := part.strip(b" \t"))]
+    return tuple(member for part in value.lower().split(b",") if (member := part.strip(b" \t")))
 
 
 def is_length(value: bytes) -> bool:
     """Is it one decimal number of at most 18 digits? No sign, no list, no white space."""
-    return _DIGITS.fullmatch(value) is not None
+    return value.isdigit() and len(value) <= 18  # of bytes, isdigit knows only ASCII digits
 
 
+@lru_cache(maxsize=256)
 def is_host(value: bytes) -> bool:
     """Is it a `uri-host [":" port]` (RFC 9110 section 7.2), without userinfo and not empty?"""
     return _HOST.fullmatch(value) is not None

@@ -41,7 +41,7 @@ class RequestHead:
     """The Upgrade field, when this request validly asks for one."""
     request_id: bytes | None = None
     forwarded: bytes = b""
-    """The peer's own forwarding field lines (X-Forwarded-*, Forwarded, X-Real-IP): believed or not by others."""
+    """The peer's own forwarding field lines (X-Forwarded-*, Forwarded, X-Real-IP); others decide on them."""
     via: bytes | None = None
 
     @property

@@ -25,7 +25,12 @@ _PAGE = (
 
 
 def error_response(
-    status: int, *, close: bool, retry_after: int | None = None, request_id: bytes = b"", with_body: bool = True
+    status: int,
+    *,
+    close: bool,
+    retry_after: int | None = None,
+    request_id: bytes = b"",
+    with_body: bool = True,
 ) -> bytes:
     """A whole response. `retry_after` is seconds; `with_body` is False for an answer to HEAD."""
     reason, sentence = REASONS[status]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from twisted.logger import capturedLogs
 
@@ -82,7 +84,7 @@ class TestChanges:
         ],
     )
     def test_add_refuses_what_lb_ini_would(
-        self, lb: Shell, control: FakeControl, address: str, more: dict[str, int], why: str
+        self, lb: Shell, control: FakeControl, address: str, more: dict[str, Any], why: str
     ) -> None:
         with pytest.raises(ControlError, match=why):
             lb.add("app", "s4", address, **more)
@@ -94,12 +96,9 @@ class TestChanges:
 
     def test_each_verb_does_its_own(self, lb: Shell, control: FakeControl) -> None:
         server = control.app["s1"]
-        lb.drain("app/s1")
-        assert server.admin is Admin.DRAIN
-        lb.maint("app/s1")
-        assert server.admin is Admin.MAINT
-        lb.ready("app/s1")
-        assert server.admin is Admin.READY
+        for verb, admin in ((lb.drain, Admin.DRAIN), (lb.maint, Admin.MAINT), (lb.ready, Admin.READY)):
+            verb("app/s1")
+            assert server.admin is admin
         lb.weight("app/s1", 5)
         assert server.weight == 5
         lb.remove("app/s1")

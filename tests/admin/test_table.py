@@ -21,9 +21,9 @@ class TestTable:
     def test_numbers_and_durations_stand_right_words_left(self) -> None:
         table = Table([Row("app/s1", 7380.0, 3), Row("app/long-name", 0.42, 1200, True)])
         assert repr(table) == (
-            "SERVER          SINCE  IN FLIGHT  BACKUP\n"
-            "app/s1          2h03m          3  no\n"
-            "app/long-name    0.4s       1200  yes"
+            "SERVER         SINCE  IN FLIGHT  BACKUP\n"
+            "app/s1         2h03m          3  no\n"
+            "app/long-name   0.4s       1200  yes"
         )
 
     def test_no_rows_say_so_in_words(self) -> None:

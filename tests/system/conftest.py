@@ -1,0 +1,35 @@
+"""What the system tests share: a bound for each of them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from tests.support.processes import Server, http_servers
+
+SECONDS = 60
+"""No system test takes longer."""
+
+
+@pytest.fixture(autouse=True)
+def bounded() -> Iterator[None]:
+    """A test that hangs fails, so that its processes are ended."""
+
+    def expired(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"the test has run for {SECONDS} seconds")
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[Server, ...]]:
+    """Three http servers: s1, s2 and s3."""
+    with http_servers() as three:
+        yield three
