@@ -36,4 +36,4 @@ def use_direct_dispatch(reactor: Any) -> None:
             if selectable is not None:
                 dispatch(selectable, fd, event)
 
-    reactor.doIteration = iterate
+    reactor.doIteration = iterate  # type: ignore[method-assign] # on purpose, and said above

@@ -5,10 +5,11 @@ from __future__ import annotations
 import resource
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
 from twisted.python import usage
 
 from lbservice import config
@@ -78,13 +79,13 @@ class _Tree(MultiService):
         try:
             super().privilegedStartService()
         except StartError as error:
-            sys.exit(f"lbservice: {error}")
+            _refuse_to_start(error)
 
     def startService(self) -> None:
         try:
             super().startService()
         except StartError as error:
-            sys.exit(f"lbservice: {error}")
+            _refuse_to_start(error)
 
     def stopService(self) -> Deferred[None]:
         self.running = False
@@ -93,6 +94,13 @@ class _Tree(MultiService):
     async def _stop(self) -> None:
         for service in reversed(list(self)):
             await maybeDeferred(service.stopService)
+
+
+def _refuse_to_start(error: StartError) -> NoReturn:
+    """Say it where people look: on the terminal, and in the log of twistd, whose daemons have no terminal."""
+    Logger(namespace="lbservice").critical("{error}", error=str(error))
+    print(f"lbservice: {error}", file=sys.__stderr__)
+    sys.exit(1)
 
 
 def with_connection_limits(settings: Settings) -> Settings:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted.conch.checkers import IAuthorizedKeysDB, SSHPublicKeyChecker
+from twisted.conch.error import ValidPublicKey
 from twisted.conch.ssh.keys import FingerprintFormats, Key
 from twisted.cred.credentials import ISSHPrivateKey
 from twisted.cred.error import UnauthorizedLogin
@@ -136,7 +137,8 @@ class KeyChecker(SSHPublicKeyChecker):
         actor = f"{printable(credentials.username)} (ssh {fingerprint(credentials.blob)})"
 
         def refused(failure: Failure) -> Failure:
-            if failure.check(UnauthorizedLogin):
+            # ValidPublicKey only says that the client has yet to sign.
+            if failure.check(UnauthorizedLogin) and not failure.check(ValidPublicKey):
                 self.log.warn("shell refused to {actor}", event="shell-refused", actor=actor)
             return failure
 

@@ -14,7 +14,13 @@ from twisted.application.service import Service
 from twisted.conch.avatar import ConchUser
 from twisted.conch.error import ConchError
 from twisted.conch.interfaces import IConchUser, ISession
-from twisted.conch.ssh.connection import EXTENDED_DATA_STDERR, SSHConnection
+from twisted.conch.ssh.common import NS, getNS
+from twisted.conch.ssh.connection import (
+    EXTENDED_DATA_STDERR,
+    MSG_CHANNEL_OPEN_FAILURE,
+    OPEN_UNKNOWN_CHANNEL_TYPE,
+    SSHConnection,
+)
 from twisted.conch.ssh.factory import SSHFactory
 from twisted.conch.ssh.session import SSHSession, SSHSessionProcessProtocol
 from twisted.conch.ssh.transport import SSHServerTransport
@@ -23,6 +29,7 @@ from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
@@ -33,6 +40,9 @@ from lbservice.errors import StartError
 from lbservice.services.control import Control
 
 LONGEST_SCRIPT = 1024 * 1024
+
+CONCH = Logger("twisted.conch.ssh")
+"""What conch has to say of its protocol stays conch's; in a subclass it would pass for an event of ours."""
 
 
 class Pipe:
@@ -182,15 +192,57 @@ class Login(SSHUserAuthServer):
     loginTimeout = 60
     attemptsBeforeDisconnect = 10
 
+    def serviceStarted(self) -> None:
+        self._log = CONCH
+        super().serviceStarted()
+
+
+class Multiplexer(SSHConnection):
+    """Conch's, but it refuses other channels than sessions without a traceback in the log."""
+
+    def serviceStarted(self) -> None:
+        self._log = CONCH
+        super().serviceStarted()
+
+    def ssh_CHANNEL_OPEN(self, packet: bytes) -> None:
+        kind, rest = getNS(packet)
+        if kind == b"session":
+            super().ssh_CHANNEL_OPEN(packet)
+            return
+        what = struct.pack(">2L", struct.unpack(">L", rest[:4])[0], OPEN_UNKNOWN_CHANNEL_TYPE)
+        transport: Any = self.transport
+        transport.sendPacket(MSG_CHANNEL_OPEN_FAILURE, what + NS(b"only sessions here") + NS(b""))
+
 
 class Connection(SSHServerTransport):
     """One ssh connection, known to its factory so that a stop can end it."""
 
     factory: SshFactory
+    transport: Any  # a tcp.Server
+    log = Logger()
 
     def connectionMade(self) -> None:
+        self._log = CONCH
         self.factory.connections.add(self)
         super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            super().dataReceived(data)
+        except Exception as error:
+            if hasattr(self, "avatar"):
+                raise
+            # Not logged in: nonsense of a stranger, which conch may meet anywhere in its parsing.
+            self.log.warn("ssh: nonsense from {peer}: {error!r}", event="shell-nonsense", peer=self.peer, error=error)
+            self.transport.abortConnection()
+
+    @property
+    def peer(self) -> str:
+        address = self.transport.getPeer()
+        return f"{address.host}:{address.port}"
+
+    def receiveError(self, reasonCode: int, description: bytes) -> None:
+        """The client says good-bye. Conch takes that for an error."""
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         self.factory.connections.discard(self)
@@ -202,12 +254,13 @@ class SshFactory(SSHFactory):
 
     noisy = False
     protocol = Connection
-    services = {b"ssh-userauth": Login, b"ssh-connection": SSHConnection}
+    services = {b"ssh-userauth": Login, b"ssh-connection": Multiplexer}
 
     def __init__(self, settings: ManholeSettings, control: Control, reactor: Any) -> None:
         key = host_key(settings.host_key)
         authorized = AuthorizedKeys(settings.authorized_keys or os.devnull)
         authorized.read()  # a file that cannot be used stops the start, not the first login
+        self._log = CONCH
         self.publicKeys = {key.sshType(): key.public()}
         self.privateKeys = {key.sshType(): key}
         realm: Any = Realm(control, reactor)  # Any: mypy does not see what zope's classes implement

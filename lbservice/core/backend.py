@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from lbservice.core.pick import Outcome, PickInfo, Policy, Result
+from lbservice.core.pick import OK, Outcome, PickInfo, Policy, Result
 from lbservice.core.server import Admin, Server
 from lbservice.core.settings import BackendSettings
 
@@ -121,7 +121,7 @@ class Backend:
         server.bytes_in += outcome.bytes_in
         server.bytes_out += outcome.bytes_out
         result = outcome.result
-        if result is Result.OK:
+        if result is OK:
             server.statuses[min(outcome.status // 100, 5)] += 1
         else:
             server.statuses[0] += 1

@@ -29,6 +29,9 @@ class Result(Enum):
     """Given up by the client or by us; says nothing about the server."""
 
 
+OK = Result.OK
+
+
 @dataclass(slots=True)
 class Outcome:
     """How one use of a server went. `status` is 0 and `seconds` -1 where there was no response head."""

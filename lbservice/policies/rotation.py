@@ -13,32 +13,44 @@ class RoundRobin(Policy):
 
     Each candidate's credit grows by its weight; the largest credit wins and pays the total (the
     algorithm of nginx's upstream module). Credits are bounded by the total weight, and survive
-    when a server leaves for a while. Equal weights need no credits: they are a plain rotation.
+    when a server is left out for a while. Equal weights need no credits: they go around a ring.
     """
 
     def __init__(self) -> None:
-        self._credit: dict[Server, int] = {}
+        self._ring: tuple[Server, ...] = ()
         self._equal = False
         self._turn = -1
+        self._credit: dict[Server, int] = {}
 
     def rebuild(self, servers: Sequence[Server]) -> None:
+        self._ring = tuple(servers)
         self._equal = len({server.weight for server in servers}) < 2
         self._credit = {server: self._credit.get(server, 0) for server in servers}
 
     def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
-        if self._equal:
-            self._turn = turn = (self._turn + 1) % len(candidates)
-            return candidates[turn]
-        return self.smooth(candidates)
+        return self._next(candidates) if self._equal else self.smooth(candidates)
+
+    def _next(self, candidates: Sequence[Server]) -> Server:
+        """The next one of the ring. A retry, which leaves a server out, moves the same turn on.
+
+        With a turn of its own, or one counted in candidates, retries would fall into step with the
+        failing server's turns, and give all its requests to the same neighbour.
+        """
+        ring = self._ring
+        while True:
+            self._turn = turn = (self._turn + 1) % len(ring)
+            if len(candidates) == len(ring) or ring[turn] in candidates:
+                return ring[turn]
 
     def smooth(self, candidates: Sequence[Server]) -> Server:
         """One step of the weighted rotation among `candidates`."""
-        credit, total, most = self._credit, 0, None
-        best = candidates[0]
+        credit, total = self._credit, 0
+        best, most = candidates[0], -1 << 62
         for server in candidates:
-            total += server.weight
-            credit[server] = mine = credit.get(server, 0) + server.weight
-            if most is None or mine > most:
+            weight = server.weight
+            total += weight
+            credit[server] = mine = credit.get(server, 0) + weight
+            if mine > most:
                 best, most = server, mine
         credit[best] -= total
         return best

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from lbservice.core.backend import Lease, Ticket
 from lbservice.core.events import Access
-from lbservice.core.pick import Outcome, Result
+from lbservice.core.pick import OK, Outcome, Result
 from lbservice.core.server import Server
 from lbservice.proxy.dial import Dial, DialError
 from lbservice.proxy.http_client import HttpClientProtocol, Loss
@@ -47,6 +47,9 @@ class Stage(Enum):
     DONE = "-"
 
 
+PLACING, WAITING, RESPONDING, TUNNEL, DONE = Stage  # a member by its class costs ten times as much
+
+
 class Exchange:
     """One request of one client connection. Ends exactly once, in `_finish`."""
 
@@ -54,7 +57,7 @@ class Exchange:
     answered = False
     """Has the client been given a whole answer?"""
     response_length = NO_BODY
-    _stage = Stage.PLACING
+    _stage = PLACING
     _lease: Lease | None = None
     _connection: HttpClientProtocol | None = None
     _dial: Deferred[None] | None = None
@@ -166,7 +169,7 @@ class Exchange:
         if timer.active():
             timer.cancel()
         self._ticket = None
-        if self._stage is Stage.DONE:
+        if self._stage is DONE:
             if lease is not None:
                 lease.done(Outcome(Result.ABORTED))
             return None
@@ -197,7 +200,7 @@ class Exchange:
     def _send(self, lease: Lease, connection: HttpClientProtocol, now: float) -> None:
         self._lease = lease
         self._connection = connection
-        self._stage = Stage.WAITING
+        self._stage = WAITING
         access = self.access
         access.server = lease.server.name
         access.connected = now
@@ -273,7 +276,7 @@ class Exchange:
         """The final response head, and what of the body came with it."""
         access = self.access
         client = self._client
-        self._stage = Stage.RESPONDING
+        self._stage = RESPONDING
         access.responded = client.seconds()
         access.status = head.status
         length = self.response_length = head.length
@@ -315,7 +318,7 @@ class Exchange:
     def _complete(self) -> None:
         self._connection = None  # it has gone back to the pool
         self.answered = True
-        self._finish("--", Result.OK)
+        self._finish("--", OK)
 
     def _write(self, data: bytes) -> None:
         self.access.bytes_out += len(data)
@@ -328,13 +331,13 @@ class Exchange:
         client = self._client
         connection = self._connection
         assert connection is not None
-        self._stage = Stage.TUNNEL
+        self._stage = TUNNEL
         self.keep = False
         self.access.responded = client.seconds()
         self.access.status = 101
         upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or b"")
         self._write(encode_response(head, upgrade, b"X-Request-ID: %b\r\n" % self.access.request_id))
-        self._tunnel = Tunnel(client, connection, lambda: self._finish("--", Result.OK))
+        self._tunnel = Tunnel(client, connection, lambda: self._finish("--", OK))
         first = connection.start_tunnel(client.backend.settings.timeout_tunnel)
         if first:
             self.from_server(first)
@@ -399,13 +402,13 @@ class Exchange:
         self._note_server(lease)
         timed_out = loss is Loss.TIMED_OUT
         result = Result.TIMED_OUT if timed_out else Result.RESET
-        if self._stage is Stage.RESPONDING:
+        if self._stage is RESPONDING:
             self._lease = lease
             self._finish("sD" if timed_out else "SD", result)
             return
         lease.done(Outcome(result))
         if self._may_repeat(loss):
-            self._stage = Stage.PLACING
+            self._stage = PLACING
             if self._reused:
                 self._reused = False
                 self._fresh = True
@@ -414,7 +417,7 @@ class Exchange:
             if self._another_try(lease.server):
                 self._place_later(None)
                 return
-            self._stage = Stage.WAITING
+            self._stage = WAITING
         if timed_out:
             self._fail(504, "sH")
         elif loss is Loss.BAD:
@@ -444,13 +447,13 @@ class Exchange:
         """The log's letter for how far it has come."""
         if self._ticket is not None:
             return "Q"
-        if self._stage is Stage.WAITING and not self.request_sent:
+        if self._stage is WAITING and not self.request_sent:
             return "D"
-        return "D" if self._stage is Stage.TUNNEL else self._stage.value
+        return "D" if self._stage is TUNNEL else self._stage.value
 
     def _fail(self, status: int, termination: str) -> None:
         """Answer ourselves. Only before any byte of a response has gone out."""
-        if self._stage is Stage.DONE:
+        if self._stage is DONE:
             return
         client = self._client
         access = self.access
@@ -470,9 +473,9 @@ class Exchange:
         access.backend_active = lease.backend.in_flight - 1
 
     def _finish(self, termination: str, result: Result) -> None:
-        if self._stage is Stage.DONE:
+        if self._stage is DONE:
             return
-        self._stage = Stage.DONE
+        self._stage = DONE
         client = self._client
         access = self.access
         access.termination = termination

@@ -177,22 +177,23 @@ class HttpClientProtocol(DialedProtocol):
         if head.status < 200:
             self._interim_head(exchange, head, data[end:])
             return
-        body = reader(head.length)
-        payload = b""
-        if end < len(data):
-            if body.done:
-                body.rest = data[end:]
-            else:
-                payload = body.feed(data[end:])
-        if not head.persistent or body.rest:
+        payload = data[end:]
+        if not head.persistent:
             self._reusable = False
-        if body.done:
+        if len(payload) == head.length:  # the fast path: the whole response in one piece
             self._release()
             exchange.response(head, payload, done=True)
-        else:
-            self._body = body
+            return
+        body = self._body = reader(head.length)
+        payload = body.feed(payload) if payload else b""
+        if not body.done:
             self._deadline.set(self._seconds(), self._timeout)
             exchange.response(head, payload, done=False)
+            return
+        if body.rest:
+            self._reusable = False
+        self._release()
+        exchange.response(head, payload, done=True)
 
     def _interim_head(self, exchange: Exchange, head: Any, rest: bytes) -> None:
         self._interim += 1
@@ -226,7 +227,8 @@ class HttpClientProtocol(DialedProtocol):
         """The response is complete: into the pool, or closed. The exchange hears of it afterwards."""
         exchange, self.exchange = self.exchange, None
         self._body = None
-        self.resume()
+        if not self._reading:
+            self.resume()
         assert exchange is not None
         if not exchange.request_sent:
             self.close()  # an early answer: the rest of the request must not be taken for a new one

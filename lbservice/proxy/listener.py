@@ -73,9 +73,9 @@ class FrontendFactory(ServerFactory):
 
     def drained(self) -> Deferred[None]:
         """Fires when the last connection has ended."""
-        self._empty = Deferred()
+        empty = self._empty = Deferred()
         self._tell_if_empty()
-        return self._empty
+        return empty
 
     def abort(self) -> int:
         """Close every connection at once; how many there were."""

@@ -21,34 +21,30 @@ BACKLOG = 1024
 
 
 class _WriteThrough:
-    """Mixed in before `tcp.Connection`: `write` as described above."""
+    """Mixed in before `tcp.Connection`, whose attributes it uses: `write` as described above."""
 
-    def write(self, data: bytes) -> None:
-        connection = cast(tcp.Connection, self)
-        if connection._tempDataLen or connection.dataBuffer or not connection.connected or not data:
-            super().write(data)  # type: ignore[misc] # mixed in
-            return
-        if connection._writeDisconnected:
+    def write(self: Any, data: bytes) -> None:
+        if self._tempDataLen or self.dataBuffer or not self.connected or self._writeDisconnected or not data:
+            super().write(data)  # type: ignore[misc] # of tcp.Connection
             return
         try:
-            sent = connection.socket.send(data)
+            sent = self.socket.send(data)
         except OSError:  # would block, or broken: the stock path finds out which, and reports it
             sent = 0
         if sent < len(data):
-            super().write(data[sent:] if sent else data)  # type: ignore[misc] # mixed in
+            super().write(data[sent:] if sent else data)  # type: ignore[misc] # of tcp.Connection
 
-    def doRead(self) -> Exception | None:
+    def doRead(self: Any) -> Any:
         """As Twisted's own, with a call less."""
-        connection = cast(tcp.Connection, self)
         try:
-            data = connection.socket.recv(connection.bufferSize)
+            data = self.socket.recv(self.bufferSize)
         except BlockingIOError:
             return None
         except OSError:
             return main.CONNECTION_LOST
         if not data:
             return main.CONNECTION_DONE
-        connection.protocol.dataReceived(data)
+        self.protocol.dataReceived(data)
         return None
 
 

@@ -16,16 +16,22 @@ MAX_FIELD = 1024
 """Characters of one logged field; a longer one is cut."""
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\"\\]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def escape(text: str) -> str:
-    """Without control characters, quotes and backslashes: they become `\\xNN`, so that a line stays a line."""
+def escape(text: str, unsafe: re.Pattern[str] = _UNSAFE) -> str:
+    """Cut to a field's size, and with `unsafe` characters as `\\xNN`, so that a line stays one line."""
     if len(text) > MAX_FIELD:
         text = text[:MAX_FIELD]
-    if _UNSAFE.search(text):
-        return _UNSAFE.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    if unsafe.search(text):
+        return unsafe.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
     return text
+
+
+def escape_sentence(text: str) -> str:
+    """The same for an event's sentence, which stands in no quotes and may hold some."""
+    return escape(text, _CONTROL)
 
 
 class Stamp:

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from lbservice.core.clock import Clock, Timer
 from lbservice.core.events import Access
-from lbservice.services.accessline import Stamp, access_line, escape
+from lbservice.services.accessline import Stamp, access_line, escape_sentence
 
 SLICE = 50
 """Access lines that are formatted and written in one go."""
@@ -94,17 +94,18 @@ class EventLog(Service):
             self._write("".join([access_line(access, stamp, offset) for access in pending]), len(pending))
 
     def __call__(self, event: LogEvent) -> None:
-        """ILogObserver: our own events, and any warning or error of the process."""
+        """ILogObserver: our own events from info on, and any warning or error of the process."""
         ours = str(event.get("log_namespace", "")).startswith("lbservice")
-        if not ours and event.get("log_level", LogLevel.info) < LogLevel.warn:
+        severity = event.get("log_level", LogLevel.info)
+        if severity < (LogLevel.info if ours else LogLevel.warn):
             return
         self.flush()
         when = self._stamp.iso(event.get("log_time", self._wall()))
-        text = escape(formatEvent(event) or "")
-        level = event["log_level"].name if event.get("log_level", LogLevel.info) >= LogLevel.warn else ""
+        text = escape_sentence(formatEvent(event) or "")
+        level = f"{severity.name}: " if severity >= LogLevel.warn else ""
         failure = event.get("log_failure")
         trace = "" if failure is None else "".join(f"    {line}\n" for line in failure.getTraceback().splitlines())
-        self._write(f"{when} [lbservice] {level + ': ' if level else ''}{text}\n{trace}", 1)
+        self._write(f"{when} [lbservice] {level}{text}\n{trace}", 1)
 
     # -- the file --------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
-"""What the process does on signals, besides what Twisted does."""
+"""What the process does on signals."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
@@ -12,9 +13,10 @@ from lbservice.services.balancer import Balancer
 
 
 class Signals(Service):
-    """SIGUSR1 reopens the log; SIGHUP is noted; a second SIGTERM or SIGINT ends a stop that waits.
+    """SIGTERM and SIGINT stop: the first lets connections finish, the second does not. SIGUSR1 reopens the log.
 
-    It is the last child of the tree, so it is stopped first: from then on those signals hurry.
+    SIGHUP is only noted. Twisted's own handlers are replaced once the reactor runs, because they
+    know no second signal, and end the process by the signal instead of with status 0.
     """
 
     name = "signals"
@@ -23,19 +25,31 @@ class Signals(Service):
     def __init__(self, balancer: Balancer, reactor: Any) -> None:
         self._balancer = balancer
         self._reactor = reactor
+        self._stopping = False
 
     def startService(self) -> None:
         super().startService()
-        self._on(signal.SIGUSR1, self._balancer.eventlog.reopen)
-        self._on(signal.SIGHUP, self._hangup)
+        self._reactor.callWhenRunning(self._install)
 
-    def stopService(self) -> None:
-        super().stopService()
-        self._on(signal.SIGTERM, self._balancer.hurry)
-        self._on(signal.SIGINT, self._balancer.hurry)
+    def _install(self) -> None:
+        for number, act in (
+            (signal.SIGTERM, self._stop),
+            (signal.SIGINT, self._stop),
+            (signal.SIGUSR1, self._balancer.eventlog.reopen),
+            (signal.SIGHUP, self._hangup),
+        ):
+            signal.signal(number, self._later(act))
 
-    def _on(self, number: signal.Signals, act: Any) -> None:
-        signal.signal(number, lambda _number, _frame: self._reactor.callFromThread(act))
+    def _later(self, act: Callable[[], None]) -> Callable[..., object]:
+        """Act in the reactor's next turn, not in the middle of whatever the signal has interrupted."""
+        return lambda number, frame: self._reactor.callFromThread(act)
+
+    def _stop(self) -> None:
+        if self._stopping:
+            self._balancer.hurry()
+        else:
+            self._stopping = True
+            self._reactor.stop()
 
     def _hangup(self) -> None:
         self.log.warn(

@@ -36,6 +36,7 @@ class LengthBody:
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
+        """The body's bytes among these."""
         size = len(data)
         if size < self.left:
             self.left -= size

@@ -168,10 +168,18 @@ class TestTerminal:
         person.types("if 1:\r    x = 1\r  y")
         assert "IndentationError" in person.types(" = 2\r\r")
 
-    def test_a_long_paste_is_not_coloured_letter_by_letter(self, person: Person) -> None:
-        person.pastes("x = [" + "1, " * 3000 + "]\r")
-        assert len(person.session.namespace["x"]) == 3000
-        assert len(person.transport.value()) < 20_000
+    def test_what_is_typed_is_coloured(self, person: Person) -> None:
+        person.types("x = 1")
+        assert b"\x1b[36m1" in person.transport.value()
+
+    def test_a_paste_is_not_coloured_letter_by_letter(self, person: Person) -> None:
+        person.pastes("def f():\r" + "    x = 1\r" * 300 + "    return x\r\rf()\r")
+        assert b"\x1b[36m" not in person.transport.value()
+        assert person.screen().endswith("\n1\n>>> ")
+
+    def test_a_line_wider_than_the_screen_can_be_typed(self, person: Person) -> None:
+        person.types("x = [" + "1, " * 300 + "]\r")
+        assert len(person.session.namespace["x"]) == 300
 
     def test_no_key_breaks_it(self, person: Person) -> None:
         keys = random.Random(20261122)

@@ -145,8 +145,7 @@ def test_an_upload_to_a_server_that_hangs_costs_no_memory(tmp_path: Path, server
             client.send(f"PUT /file HTTP/1.1\r\nHost: test\r\nContent-Length: {UPLOAD}\r\n\r\n".encode())
             client.socket.settimeout(1)
             with pytest.raises(TimeoutError):
-                for block in pattern(UPLOAD):
-                    client.send(block)
+                client.socket.sendall(bytes(UPLOAD))
             assert busy(balancer) < 0.1
         servers[0].signal(signal.SIGCONT)
         client.socket.close()

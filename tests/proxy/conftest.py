@@ -1,0 +1,48 @@
+"""Each test of the proxy gets a house, which must be empty and silent at the end."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+
+from tests.support.house import House
+
+
+@pytest.fixture(autouse=True)
+def logged_errors() -> Iterator[list[LogEvent]]:
+    """What was logged as an error; a test that expects some takes them out."""
+    errors: list[LogEvent] = []
+
+    def observe(event: LogEvent) -> None:
+        if event.get("log_level", LogLevel.info) >= LogLevel.error or event.get("isError"):
+            errors.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    yield errors
+    gc.collect()  # a Deferred that failed unheard says so now
+    globalLogPublisher.removeObserver(observe)
+    assert [event.get("log_failure") or event.get("failure") or event for event in errors] == []
+
+
+@pytest.fixture
+def make_house() -> Iterator[Callable[..., House]]:
+    """House, torn down at the end."""
+    houses: list[House] = []
+
+    def make(*args: Any, **kwargs: Any) -> House:
+        houses.append(House(*args, **kwargs))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        house.tear_down()
+
+
+@pytest.fixture
+def house(make_house: Callable[..., House]) -> House:
+    """An http frontend with one server, `s1`."""
+    return make_house()
