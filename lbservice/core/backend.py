@@ -77,6 +77,7 @@ class Backend:
         self.retries = 0
         self._queue: deque[Ticket] = deque()
         self._waiting = 0
+        self._serving = False
         self._emptied = emptied
         self._gone = gone
 
@@ -100,6 +101,11 @@ class Backend:
 
         Choosing and counting are one step, so that two picks in one turn see each other.
         """
+        if self._waiting:
+            return None  # others were here before
+        return self._lend(info, avoid)
+
+    def _lend(self, info: PickInfo, avoid: Sequence[Server] = ()) -> Lease | None:
         candidates = self.candidates
         if avoid:
             candidates = tuple(server for server in candidates if server not in avoid) or candidates
@@ -156,13 +162,18 @@ class Backend:
                 self._queue = deque(waiter for waiter in self._queue if waiter.granted is not None)
 
     def _serve_queue(self) -> None:
-        while self._waiting and (self.candidates or not self.available):
-            ticket = self._queue.popleft()
-            granted, ticket.granted = ticket.granted, None
-            if granted is None:
-                continue
-            self._waiting -= 1
-            granted(self.acquire(ticket.info))
+        if self._serving:
+            return  # a grant that ended at once: the loop below, further up the stack, goes on
+        self._serving = True
+        try:
+            while self._waiting and (self.candidates or not self.available):
+                ticket = self._queue.popleft()
+                granted, ticket.granted = ticket.granted, None
+                if granted is not None:
+                    self._waiting -= 1
+                    granted(self._lend(ticket.info))
+        finally:
+            self._serving = False
 
     # -- changing --------------------------------------------------------------------------
 

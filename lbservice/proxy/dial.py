@@ -76,6 +76,7 @@ class Dial(ClientFactory):
         self._protocol = protocol
         self._timeout = timeout
         protocol.dial = self
+        self._over = False
         self.done: Deferred[None] = Deferred(lambda _: self._give_up())
         self._late: Timer = clock.callLater(timeout, self._time_out)
         factory: Any = self
@@ -101,7 +102,8 @@ class Dial(ClientFactory):
     def succeeded(self) -> None:
         """The protocol can be used from now on."""
         self._protocol.dial = None
-        if not self.done.called:
+        if not self._over:
+            self._over = True
             self._late.cancel()
             self.done.callback(None)
 
@@ -120,6 +122,7 @@ class Dial(ClientFactory):
         self._give_up()
 
     def _give_up(self) -> None:
+        self._over = True
         self._protocol.dial = None
         if self._late.active():
             self._late.cancel()
@@ -129,7 +132,8 @@ class Dial(ClientFactory):
             self._connector.disconnect()
 
     def _fail(self, error: DialError) -> None:
-        if not self.done.called:
+        if not self._over:
+            self._over = True
             if self._late.active():
                 self._late.cancel()
             self.done.errback(error)

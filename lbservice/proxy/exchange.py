@@ -62,6 +62,7 @@ class Exchange:
     _connection: HttpClientProtocol | None = None
     _dial: Deferred[None] | None = None
     _ticket: Ticket | None = None
+    _granted: Deferred[Lease | None] | None = None
     _tunnel: Tunnel | None = None
     _attempts = 0
     _tried: tuple[Server, ...] = ()
@@ -161,7 +162,7 @@ class Exchange:
         if backend.queue_full:
             self._fail(503, "SQ")
             return None
-        granted: Deferred[Lease | None] = Deferred()
+        granted = self._granted = Deferred()
         self._ticket = backend.wait(client.info, granted.callback)
         self.access.backend_queue = self._ticket.place
         timer = client.clock.callLater(backend.settings.queue_patience, self._queue_expired)
@@ -169,18 +170,12 @@ class Exchange:
         if timer.active():
             timer.cancel()
         self._ticket = None
-        if self._stage is DONE:
-            if lease is not None:
-                lease.done(Outcome(Result.ABORTED))
-            return None
-        if lease is None:
+        if lease is None:  # it has ended while it waited, or there is no server any more
             self._fail(503, "SC")
         return lease
 
     def _queue_expired(self) -> None:
         if self._ticket is not None:
-            self._client.backend.leave(self._ticket)
-            self._ticket = None
             self._fail(503, "sQ")
 
     def _another_try(self, failed: Server) -> bool:
@@ -349,9 +344,9 @@ class Exchange:
 
     def from_client(self, data: bytes) -> None:
         """Bytes through the tunnel."""
-        assert self._connection is not None
-        self.access.bytes_in += len(data)
-        self._connection.send(data)
+        if self._connection is not None:
+            self.access.bytes_in += len(data)
+            self._connection.send(data)
 
     def server_finished(self) -> None:
         """The server will send no more through the tunnel."""
@@ -489,6 +484,8 @@ class Exchange:
                 connection.close()
         if self._ticket is not None:
             client.backend.leave(self._ticket)
+            assert self._granted is not None
+            self._granted.callback(None)
         if lease is not None:
             self._note_server(lease)
             seconds = access.responded - access.connected if access.responded >= 0 else -1.0

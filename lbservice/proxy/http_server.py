@@ -33,9 +33,9 @@ LINGER = 2.0
 """Seconds that we go on reading after a refusal, so that a reset does not destroy our answer on its way."""
 ABANDONED = 0.5
 """Seconds that a client which closed its half gets for its answer to begin, before it counts as gone."""
-GRACE_FOR_RATE = 10.0
+RATE_AFTER = 10.0
 MIN_RATE = 100
-"""Bytes a second that a request body must bring on average, once `GRACE_FOR_RATE` seconds have passed."""
+"""Bytes a second that a request body must bring on average, once `RATE_AFTER` seconds have passed."""
 
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
@@ -125,8 +125,7 @@ class HttpServerProtocol(Protocol):
             self._more_body(data)
         elif phase is WAIT:
             self._keep(data)
-        elif phase is TUNNEL:
-            assert self.exchange is not None
+        elif phase is TUNNEL and self.exchange is not None:
             self.exchange.from_client(data)
 
     def _keep(self, data: bytes) -> None:
@@ -169,6 +168,8 @@ class HttpServerProtocol(Protocol):
             self._running = False
         if data:
             self._keep(data)
+        if self._eof and self.exchange is None and self._phase is HEAD:
+            self._half_closed()
 
     def _request(self, head: bytes, rest: bytes, now: float) -> bytes:
         """Begin an exchange; returns the bytes that are not its own."""
@@ -196,7 +197,7 @@ class HttpServerProtocol(Protocol):
             self._body = reader(request.length)
             self._body_began = self._moved = now
             self._body_seen = 0
-            self._deadline.set(now, factory.settings.timeout_client)
+            self._deadline.set(now, min(factory.settings.timeout_client, RATE_AFTER))
             if rest:
                 try:
                     rest = self._feed(exchange, rest)
@@ -244,8 +245,8 @@ class HttpServerProtocol(Protocol):
         else:
             client = self._extra
         via = self.factory.via[request.minor]
-        if via and request.via:
-            via = b"Via: %b, %b" % (request.via, via[5:])
+        if request.via:
+            via = b"Via: %b, %b" % (request.via, via[5:]) if via else b"Via: %b\r\n" % request.via
         upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % request.upgrade if request.upgrade else b""
         return b"%bX-Request-ID: %b\r\n%b%b" % (client, request_id, via, upgrade)
 
@@ -274,7 +275,8 @@ class HttpServerProtocol(Protocol):
         """Read again."""
         if self._held and not self._gone:
             self._held = False
-            self._moved = self.seconds()
+            self._body_began = self._moved = self.seconds()
+            self._body_seen = 0
             if not self._eof:
                 self.transport.resumeProducing()
 
@@ -395,13 +397,17 @@ class HttpServerProtocol(Protocol):
         if self._phase is TUNNEL and exchange is not None:
             exchange.client_finished()
         elif exchange is None:
-            if self._phase is HEAD and self._began >= 0:
-                self._log_bad_request(400, "CR")
-            self._close()
+            self._half_closed()
         elif self._phase is BODY:
             exchange.client_lost()
         elif exchange.access.responded < 0 and exchange.keep and not self._buffer:
             self._deadline.set(self.seconds(), ABANDONED)
+
+    def _half_closed(self) -> None:
+        """No more requests will come, and none is being served."""
+        if self._phase is HEAD and self._began >= 0:
+            self._log_bad_request(400, "CR")
+        self._close()
 
     def writeConnectionLost(self) -> None:
         pass
@@ -439,11 +445,11 @@ class HttpServerProtocol(Protocol):
         elif self._choked and not self._client_moves():
             exchange.client_lost("c")
         else:
-            self._deadline.set(now, min(settings.timeout_client, GRACE_FOR_RATE))
+            self._deadline.set(now, min(settings.timeout_client, RATE_AFTER))
 
     def _body_stalls(self, now: float) -> bool:
         waited = now - self._body_began
-        too_slow = waited >= GRACE_FOR_RATE and self._body_seen < MIN_RATE * waited
+        too_slow = waited >= RATE_AFTER and self._body_seen < MIN_RATE * waited
         return too_slow or now - self._moved >= self.factory.settings.timeout_client
 
     def _client_moves(self) -> bool:

@@ -168,6 +168,7 @@ class Session:
         self._tunnel: Tunnel | None = None
         self._dial: Deferred[None] | None = None
         self._ticket: Ticket | None = None
+        self._granted: Deferred[Lease | None] | None = None
         self._tried: list[Server] = []
         self._ended = False
 
@@ -188,9 +189,6 @@ class Session:
         while True:
             lease = backend.acquire(self._info, self._tried) or await self._queue()
             if lease is None:
-                return
-            if self._ended:
-                lease.done(Outcome(Result.ABORTED))
                 return
             self._lease = lease
             self._access.server = lease.server.name
@@ -230,7 +228,7 @@ class Session:
         if not backend.available or backend.queue_full:
             self.end("SQ" if backend.available else "SC")
             return None
-        granted: Deferred[Lease | None] = Deferred()
+        granted = self._granted = Deferred()
         self._ticket = backend.wait(self._info, granted.callback)
         self._access.backend_queue = self._ticket.place
         timer = self._factory.clock.callLater(backend.settings.queue_patience, self._queue_expired)
@@ -264,10 +262,10 @@ class Session:
 
     def from_client(self, data: bytes) -> None:
         """Bytes for the server."""
-        assert self._server is not None
-        self._access.bytes_in += len(data)
-        self._idle.set(self._seconds(), self._timeout)
-        self._server.transport.write(data)
+        if self._server is not None:
+            self._access.bytes_in += len(data)
+            self._idle.set(self._seconds(), self._timeout)
+            self._server.transport.write(data)
 
     def from_server(self, data: bytes) -> None:
         """Bytes for the client."""
@@ -330,7 +328,8 @@ class Session:
             lease.done(Outcome(result, 0, -1.0, access.bytes_in, access.bytes_out))
         if self._ticket is not None:
             self._factory.backend.leave(self._ticket)
-            self._ticket = None
+            assert self._granted is not None
+            self._granted.callback(None)
         if self._dial is not None:
             self._dial.cancel()
         self._factory.ended(access)

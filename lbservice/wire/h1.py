@@ -73,7 +73,7 @@ def cut_head(data: bytes, limit: int, seen: int = 0) -> int:
     if _BARE_LINE_END.search(data, seen, limit):
         raise BadMessage(400, "a line ends without CR LF (RFC 9112 section 2.2)")
     if len(data) >= limit:
-        raise BadMessage(431 if b"\r\n" in data else 414, f"a head of more than {limit} bytes")
+        raise BadMessage(431 if data.find(b"\r\n", 0, limit) >= 0 else 414, f"a head of more than {limit} bytes")
     return -1
 
 
@@ -98,10 +98,10 @@ def parse_request(head: bytes, max_line: int, max_fields: int) -> RequestHead:
         raise BadMessage(431, f"more than {max_fields} fields")
     request = RequestHead(method, target, 0 if minor == b"0" else 1, None, fields, NO_BODY, False, minor == b"1")
     _take_request_fields(request, head[match.start(4) - 1 : -3])
-    if target[0] != 47 or method in _ODD_METHODS:  # 47 is "/": origin-form, as nearly always
-        _check_target(request)
     if request.host is None and minor == b"1":
         raise BadMessage(400, "no Host field (RFC 9112 section 3.2)")
+    if target[0] != 47 or method in _ODD_METHODS:  # 47 is "/": origin-form, as nearly always
+        _check_target(request)
     return request
 
 
@@ -143,7 +143,7 @@ def _take_request_fields(request: RequestHead, units: bytes) -> None:
                 raise BadMessage(417, "an Expect other than 100-continue (RFC 9110 section 10.1.1)")
             request.expects_continue = request.minor == 1
         elif name in FORWARDING:
-            request.forwarded += b"%b: %b\r\n" % (parts[index], value)
+            request.forwarded += b"%b:%b\r\n" % (parts[index], value and b" " + value)
         elif name == b"x-request-id":
             request.request_id = value
         elif name == b"via":
@@ -169,7 +169,7 @@ def _obey_connection(request: RequestHead, options: tuple[bytes, ...], asked: li
     if b"upgrade" in options and asked and request.minor == 1:
         # h2c would open a way past every rule of ours (RFC 9113 section 3.1 has dropped it).
         protocols = [protocol.strip() for value in asked for protocol in value.split(b",")]
-        wanted = [protocol for protocol in protocols if not protocol.lower().startswith(b"h2c")]
+        wanted = [protocol for protocol in protocols if protocol and not protocol.lower().startswith(b"h2c")]
         request.upgrade = b", ".join(wanted) or None
     request.fields = _without(request.fields, options)
 

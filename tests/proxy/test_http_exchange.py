@@ -278,7 +278,9 @@ def test_chunks_go_through_in_both_directions(house: House) -> None:
 
 
 def test_chunks_go_on_as_they_come(house: House) -> None:
-    house.origin(1, dribble(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n", 53, 1.0))
+    house.origin(
+        1, dribble(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n", 53, 1.0)
+    )
     client = house.client()
     client.send(GET)
     house.run(0.5)

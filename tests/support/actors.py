@@ -33,6 +33,7 @@ class Peer(Protocol):
         self.eof = False
         """Has the other side finished sending?"""
         self.fate: str | None = None
+        self._plans: list[Any] = []
         self.connected = False  # type: ignore[assignment] # Twisted says 0 and 1
 
     # -- what a test can do ---------------------------------------------------------------
@@ -75,7 +76,7 @@ class Peer(Protocol):
 
     def later(self, seconds: float, action: Callable[[], object]) -> None:
         """Do something after a while, unless the connection has ended by then."""
-        self.network.clock.callLater(seconds, lambda: action() if self.fate is None else None)
+        self._plans.append(self.network.clock.callLater(seconds, action))
 
     # -- from the reactor -----------------------------------------------------------------
 
@@ -94,6 +95,9 @@ class Peer(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 - Twisted's own shape
         self.fate = "closed" if reason.check(ConnectionDone) else "reset"
+        for plan in self._plans:
+            if plan.active():
+                plan.cancel()
 
 
 class Client(Peer):

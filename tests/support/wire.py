@@ -22,7 +22,6 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import tcp
@@ -364,17 +363,6 @@ class MemoryNetwork(Network):
             clock.rightNow = max(clock.rightNow, _when(call))
             clock.advance(0)
         clock.rightNow = until
-
-    def run_until(self, happened: Callable[[], bool], limit: float = 600.0) -> None:
-        """Let time pass until something has happened, at most `limit` seconds."""
-        until = self.clock.seconds() + limit
-        while not happened():
-            self.run()
-            if happened():
-                return
-            call = min(self.clock.getDelayedCalls(), key=_when, default=None)
-            assert call is not None and _when(call) <= until, "it never happened"
-            self.run(_when(call) - self.clock.seconds())
 
     def free_port(self) -> int:
         """A port that nobody has."""

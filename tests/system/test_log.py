@@ -98,8 +98,12 @@ def test_halog_reads_it(tmp_path: Path, servers: Servers) -> None:
         for number in range(30):
             client.request("GET", f"/page/{number % 2}")
         balancer.wait_for_access(30)
-    # halog expects a syslog prefix of five words before the line; -s says how many there are instead.
-    code, output, error = run([halog, "-srv", "-s", "-5", "-H", "-q"], tmp_path, text=balancer.log())
-    assert code == 0, error
-    rows = [line.split() for line in output.splitlines() if line.startswith("app/")]
-    assert {row[0] for row in rows} == {"app/s1", "app/s2", "app/s3"}
+    # halog counts on a syslog header in front of the lines; with -s -4 on none.
+    code, output, _ = run([halog, "-s", "-4", "-srv"], tmp_path, text=balancer.log())
+    assert code == 0
+    rows = {line.split()[0]: line.split() for line in output.splitlines() if line.startswith("app/")}
+    assert {name: row[2] for name, row in rows.items()} == {"app/s1": "10", "app/s2": "10", "app/s3": "10"}
+    _, output, _ = run([halog, "-s", "-4", "-u"], tmp_path, text=balancer.log())
+    assert "/page/1" in output
+    _, output, _ = run([halog, "-s", "-4", "-tc"], tmp_path, text=balancer.log())
+    assert "-- 30" in output

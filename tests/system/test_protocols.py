@@ -60,6 +60,19 @@ def certificate(authority: trustme.CA, path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[int]:
+    """The port of a TLS listener."""
+    folder = tmp_path_factory.mktemp("tls")
+    certificate(authority, folder / "site.pem")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    port = free_port()
+    with http_servers("s1") as servers:
+        config = lb_ini(port, servers).replace(f":{port}", f":{port} tls cert=site.pem")
+        with Balancer(folder, config):
+            yield port
+
+
 class TestHttp:
     def test_http_1_0_gets_one_answer_and_a_close(self, web: int) -> None:
         with Connection(web) as client:
@@ -67,7 +80,7 @@ class TestHttp:
             answer = client.read_to_end()
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"Connection: close\r\n" in answer
-        assert answer.endswith(b"\r\n\r\ns1\n") or answer.endswith(b"\r\n\r\ns2\n")
+        assert answer.endswith((b"\r\n\r\ns1\n", b"\r\n\r\ns2\n"))
 
     def test_http_1_0_may_ask_for_keep_alive(self, web: int) -> None:
         with Connection(web) as client:
@@ -188,11 +201,12 @@ class TestWebSocket:
 
     def test_a_killed_server_ends_the_tunnel(self, tmp_path: Path, servers: tuple[Server, ...]) -> None:
         port = free_port()
-        with Balancer(tmp_path, lb_ini(port, servers[:1])) as balancer, self.opened(port) as client:
-            assert self.echo(client, b"hello") == b"hello"
-            servers[0].kill()
-            with pytest.raises((ConnectionResetError, ConnectionEnded)):
-                self.echo(client, b"are you there?")
+        with Balancer(tmp_path, lb_ini(port, servers[:1])) as balancer:
+            with self.opened(port) as client:
+                assert self.echo(client, b"hello") == b"hello"
+                servers[0].kill()
+                with pytest.raises((ConnectionResetError, ConnectionEnded)):
+                    client.read_exactly(1)
             (line,) = balancer.wait_for_access(1)
         assert parse(line)["status"] == "101"
 
@@ -223,18 +237,6 @@ class TestWebSocket:
 
 
 class TestTls:
-    @pytest.fixture(scope="class")
-    def secure(self, tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Iterator[int]:
-        """The port of a TLS listener."""
-        folder = tmp_path_factory.mktemp("tls")
-        certificate(authority, folder / "site.pem")
-        authority.cert_pem.write_to_path(folder / "ca.pem")
-        port = free_port()
-        with http_servers("s1") as servers:
-            config = lb_ini(port, servers).replace(f":{port}", f":{port} tls cert=site.pem")
-            with Balancer(folder, config):
-                yield port
-
     @pytest.fixture
     def ca(self, tmp_path: Path, authority: trustme.CA) -> Path:
         authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -290,7 +292,6 @@ class TestTls:
             ("tls verify=no", 200, "L6OK"),
             ("tls ca=other.pem", 503, "L6RSP TLS handshake failed"),
             ("tls ca=ca.pem sni=example.org", 503, "L6RSP TLS handshake failed"),
-            ("tls ca=missing.pem", 503, "L6RSP TLS cannot be set up"),
             ("tls", 503, "L6RSP TLS handshake failed"),
         ],
     )
