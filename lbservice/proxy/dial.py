@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from OpenSSL import SSL
@@ -144,5 +145,5 @@ def _words(reason: Failure) -> str:
     if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list) and error.args[0]:
         return str(error.args[0][-1][-1])
     number = getattr(error, "osError", None)
-    text = str(number) if number is not None else str(error)
+    text = os.strerror(number) if isinstance(number, int) else str(error)
     return text.rstrip(".").splitlines()[0] if text else type(error).__name__

@@ -2,7 +2,7 @@
 
 In comes a validated RequestHead. The exchange leases a server, finds or dials a connection, sends
 the request, and passes the answer back. Until a byte of the answer has gone to the client a
-failure may be repaired by another server; the rules are in `_may_repeat`, the loop in `_place`.
+failure may be repaired by another server; the rules are in `_may_repeat`, the loop in `Placement`.
 
 The usual request takes no coroutine: `start` leases, takes an idle connection and sends.
 """
@@ -16,12 +16,12 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from lbservice.core.backend import Lease, Ticket
+from lbservice.core.backend import Lease
 from lbservice.core.events import Access
 from lbservice.core.pick import OK, Outcome, Result
 from lbservice.core.server import Server
-from lbservice.proxy.dial import Dial, DialError
 from lbservice.proxy.http_client import HttpClientProtocol, Loss
+from lbservice.proxy.placing import Placement, Unplaced, give_back
 from lbservice.proxy.tunnel import Tunnel
 from lbservice.wire.body import LAST_CHUNK, chunk
 from lbservice.wire.h1 import encode_request, encode_response
@@ -60,12 +60,9 @@ class Exchange:
     _stage = PLACING
     _lease: Lease | None = None
     _connection: HttpClientProtocol | None = None
-    _dial: Deferred[None] | None = None
-    _ticket: Ticket | None = None
-    _granted: Deferred[Lease | None] | None = None
+    _placement: Placement[HttpClientProtocol] | None = None
+    _placing: Deferred[None] | None = None
     _tunnel: Tunnel | None = None
-    _attempts = 0
-    _tried: tuple[Server, ...] = ()
     _reused = False
     _fresh = False
     """Only a fresh connection will do: a reused one has failed."""
@@ -92,103 +89,53 @@ class Exchange:
         client = self._client
         lease = client.backend.acquire(client.info)
         if lease is not None:
-            connection = client.pool.take(lease.server)
-            if connection is not None and self._trust(connection):
-                self._reused = True
+            connection = self._idle_connection(lease.server)
+            if connection is not None:
                 self._send(lease, connection, now)
                 return
         self._place_later(lease)
 
-    def _trust(self, connection: HttpClientProtocol) -> bool:
-        """May this idle connection carry the request? What must not be sent twice asks the kernel first."""
-        return self.request.idempotent or connection.is_open()
+    def _idle_connection(self, server: Server) -> HttpClientProtocol | None:
+        """One that may carry the request. Before what must not be sent twice, the kernel is asked if it still can."""
+        if self._fresh:
+            return None
+        connection = self._client.pool.take(server)
+        while connection is not None and not self.request.idempotent and not connection.is_open():
+            connection = self._client.pool.take(server)
+        self._reused = connection is not None
+        return connection
 
     def _place_later(self, lease: Lease | None) -> None:
-        Deferred.fromCoroutine(self._place(lease)).addErrback(self._confused)
+        """The general path, which may wait: for a server with room, for a connection."""
+        placing = Deferred.fromCoroutine(self._search().place(lease))
+        self._placing = placing.addCallbacks(self._placed, self._unplaced).addErrback(self._confused)
+
+    def _search(self) -> Placement[HttpClientProtocol]:
+        if self._placement is None:
+            client = self._client
+            self._placement = Placement(
+                client,
+                client.info,
+                self.access,
+                self._idle_connection,
+                lambda server: HttpClientProtocol(client.clock, server, client.pool),
+            )
+        return self._placement
+
+    def _placed(self, found: tuple[Lease, HttpClientProtocol]) -> None:
+        self._placing = None
+        self._send(*found, self._client.seconds())
+
+    def _unplaced(self, failure: Failure) -> None:
+        self._placing = None
+        if failure.check(CancelledError):
+            return  # the client is gone, and `_finish` has been here
+        failure.trap(Unplaced)
+        self._fail(503, str(failure.value))
 
     def _confused(self, failure: Failure) -> None:
         _log.failure("placing a request", failure)
         self._fail(500, "IC")
-
-    async def _place(self, lease: Lease | None) -> None:
-        """Lease, connect, send; on failure the next server. The one loop of retries."""
-        client = self._client
-        backend = client.backend
-        while True:
-            if lease is None:
-                lease = backend.acquire(client.info, self._tried)
-            if lease is None:
-                lease = await self._queue()
-            if lease is None:
-                return
-            self._lease = lease
-            server = lease.server
-            if self.access.leased < 0:
-                self.access.leased = client.seconds()
-            idle = None if self._fresh else client.pool.take(server)
-            if idle is not None and self._trust(idle):
-                self._reused = True
-                self._send(lease, idle, client.seconds())
-                return
-            connection = HttpClientProtocol(client.clock, server, client.pool)
-            dial = Dial(client.network, client.clock, server.settings, connection, backend.settings.timeout_connect)
-            self._dial = dial.done
-            try:
-                await dial.done
-            except CancelledError:
-                return  # the client is gone, and `_finish` has been here
-            except DialError as error:
-                self._dial = None
-                self._lease = None
-                self._note_server(lease)
-                lease.done(Outcome(Result.CONNECT_FAILED))
-                if not self._another_try(server):
-                    self._fail(503, "sC" if error.timed_out else "SC")
-                    return
-                lease = None
-            else:
-                self._dial = None
-                self._reused = False
-                self._send(lease, connection, client.seconds())
-                return
-
-    async def _queue(self) -> Lease | None:
-        """Wait for a server with room. None when it ended otherwise, and was answered."""
-        client = self._client
-        backend = client.backend
-        if not backend.available:
-            self._fail(503, "SC")
-            return None
-        if backend.queue_full:
-            self._fail(503, "SQ")
-            return None
-        granted = self._granted = Deferred()
-        self._ticket = backend.wait(client.info, granted.callback)
-        self.access.backend_queue = self._ticket.place
-        timer = client.clock.callLater(backend.settings.queue_patience, self._queue_expired)
-        lease = await granted
-        if timer.active():
-            timer.cancel()
-        self._ticket = None
-        if lease is None:  # it has ended while it waited, or there is no server any more
-            self._fail(503, "SC")
-        return lease
-
-    def _queue_expired(self) -> None:
-        if self._ticket is not None:
-            self._fail(503, "sQ")
-
-    def _another_try(self, failed: Server) -> bool:
-        """Is a retry left? Counts it, and keeps it away from the servers that failed."""
-        backend = self._client.backend
-        if self._attempts >= backend.settings.retries:
-            return False
-        self._attempts += 1
-        self._tried += (failed,)
-        self._fresh = True
-        self.access.retries += 1
-        backend.retries += 1
-        return True
 
     # -- the request -----------------------------------------------------------------------
 
@@ -201,8 +148,6 @@ class Exchange:
         access.connected = now
         if access.leased < 0:
             access.leased = now
-        if self._tried and lease.server is not self._tried[-1]:
-            access.redispatched = True
         request = self.request
         client = self._client
         if request.expects_continue:
@@ -212,7 +157,7 @@ class Exchange:
         data = encode_request(
             request,
             request.host or lease.server.settings.address.encode(),
-            client.request_fields(request, access.request_id),
+            client.introduction.fields(request, access.request_id),
         )
         if self._held:
             data += b"".join(self._held)
@@ -297,23 +242,22 @@ class Exchange:
             data += chunk(payload) if self._chunking else payload
         if done and self._chunking:
             data += LAST_CHUNK
-        self._write(data)
-        if done:
-            self._complete()
+        self._pass_on(data, done)
 
     def response_data(self, payload: bytes, *, done: bool) -> None:
         """More of the body; `done` with the last of it."""
         if self._chunking:
             payload = (chunk(payload) if payload else b"") + (LAST_CHUNK if done else b"")
-        if payload:
-            self._write(payload)
-        if done:
-            self._complete()
+        self._pass_on(payload, done)
 
-    def _complete(self) -> None:
-        self._connection = None  # it has gone back to the pool
-        self.answered = True
-        self._finish("--", OK)
+    def _pass_on(self, data: bytes, done: bool) -> None:
+        if done:
+            self._connection = None  # it is in the pool already: a slow client must not pause it any more
+        if data:
+            self._write(data)
+        if done:
+            self.answered = True
+            self._finish("--", OK)
 
     def _write(self, data: bytes) -> None:
         self.access.bytes_out += len(data)
@@ -394,25 +338,19 @@ class Exchange:
         lease, self._lease = self._lease, None
         self._connection = None
         assert lease is not None
-        self._note_server(lease)
         timed_out = loss is Loss.TIMED_OUT
         result = Result.TIMED_OUT if timed_out else Result.RESET
         if self._stage is RESPONDING:
             self._lease = lease
             self._finish("sD" if timed_out else "SD", result)
             return
-        lease.done(Outcome(result))
-        if self._may_repeat(loss):
+        give_back(lease, self.access, Outcome(result))
+        # An idle connection that had died is nobody's failure: that retry is not counted.
+        if self._may_repeat(loss) and (self._reused or self._search().another_try(lease.server)):
             self._stage = PLACING
-            if self._reused:
-                self._reused = False
-                self._fresh = True
-                self._place_later(None)  # an idle connection that had died: nobody's failure
-                return
-            if self._another_try(lease.server):
-                self._place_later(None)
-                return
-            self._stage = WAITING
+            self._fresh = True
+            self._place_later(None)
+            return
         if timed_out:
             self._fail(504, "sH")
         elif loss is Loss.BAD:
@@ -440,7 +378,7 @@ class Exchange:
     @property
     def _when(self) -> str:
         """The log's letter for how far it has come."""
-        if self._ticket is not None:
+        if self._placement is not None and self._placement.waiting:
             return "Q"
         if self._stage is WAITING and not self.request_sent:
             return "D"
@@ -460,13 +398,6 @@ class Exchange:
         self.answered = True
         self._finish(termination, Result.RESET)
 
-    def _note_server(self, lease: Lease) -> None:
-        """What the log says of the server and of the load, while this request still counts."""
-        access = self.access
-        access.server = lease.server.name
-        access.server_active = lease.server.in_flight - 1
-        access.backend_active = lease.backend.in_flight - 1
-
     def _finish(self, termination: str, result: Result) -> None:
         if self._stage is DONE:
             return
@@ -482,16 +413,12 @@ class Exchange:
                 connection.close_softly()  # a tunnel: its last bytes may still be on their way
             else:
                 connection.close()
-        if self._ticket is not None:
-            client.backend.leave(self._ticket)
-            assert self._granted is not None
-            self._granted.callback(None)
         if lease is not None:
-            self._note_server(lease)
             seconds = access.responded - access.connected if access.responded >= 0 else -1.0
-            lease.done(Outcome(result, max(0, access.status), seconds, access.bytes_in, access.bytes_out))
-        if self._dial is not None:
-            self._dial.cancel()
+            outcome = Outcome(result, max(0, access.status), seconds, access.bytes_in, access.bytes_out)
+            give_back(lease, access, outcome)
+        if self._placing is not None:
+            self._placing.cancel()
         client.exchange_done(self, now)
 
     def uses(self, server: Server) -> bool:

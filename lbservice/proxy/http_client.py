@@ -12,10 +12,11 @@ from zope.interface import implementer
 
 from lbservice.core.clock import Clock
 from lbservice.core.server import Server
+from lbservice.proxy.closing import SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.dial import DialedProtocol
 from lbservice.proxy.idle import IdlePool
-from lbservice.proxy.transport import still_open
+from lbservice.proxy.transport import outstanding, still_open
 from lbservice.wire.body import Body, reader
 from lbservice.wire.h1 import BadMessage, cut_head, parse_response
 from lbservice.wire.message import UNTIL_CLOSE
@@ -30,8 +31,6 @@ MAX_INTERIM = 16
 MAX_REQUESTS = 1000
 """Requests on one connection; then a fresh one, so that load finds new servers behind a name."""
 IDLE_SECONDS = 60.0
-CLOSING_SECONDS = 10.0
-"""How long the last bytes may take to be written before a connection is cut."""
 
 
 class Loss(Enum):
@@ -58,6 +57,7 @@ class HttpClientProtocol(DialedProtocol):
         self.server = server
         self.exchange: Exchange | None = None
         self.requests = 0
+        self._clock = clock
         self._seconds = clock.seconds
         self._pool = pool
         self._deadline = Deadline(clock, self._expired)
@@ -69,7 +69,9 @@ class HttpClientProtocol(DialedProtocol):
         self._interim = 0
         self._tunnel = False
         self._reading = True
-        self._closing = False
+        self._choked = False
+        self._unsent = 0
+        self._closing: SoftClose | None = None
 
     def connectionMade(self) -> None:
         self.transport.registerProducer(self, True)
@@ -132,10 +134,10 @@ class HttpClientProtocol(DialedProtocol):
         self.exchange = None
         self._pool.forget(self)
         self._reusable = False
-        self._closing = True
-        self._deadline.set(self._seconds(), CLOSING_SECONDS)
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        self._deadline.close()
+        if self._closing is None:
+            self._closing = SoftClose(self.transport, self._clock)
+            self._closing.start()
 
     def is_open(self) -> bool:
         """Does the kernel, too, think that the server has neither closed it nor sent anything?"""
@@ -251,6 +253,8 @@ class HttpClientProtocol(DialedProtocol):
         super().connectionLost(reason)
         self._ended(clean=reason.check(ConnectionDone) is not None)
         self._deadline.close()
+        if self._closing is not None:
+            self._closing.over()
 
     def _ended(self, *, clean: bool) -> None:
         exchange = self.exchange
@@ -276,24 +280,32 @@ class HttpClientProtocol(DialedProtocol):
 
     def _expired(self) -> None:
         exchange = self.exchange
-        if self._closing:
-            self.transport.abortConnection()
-        elif exchange is None:
+        if exchange is None:
             self.close_softly()
         elif self._tunnel:
             exchange.tunnel_expired()
+        elif self._choked and not self._takes_bytes():
+            self._broken(Loss.TIMED_OUT, "")
         elif not self._reading or not exchange.request_sent:
             self._deadline.set(self._seconds(), self._timeout)  # we wait for the client, not for the server
         else:
             self._broken(Loss.TIMED_OUT, "")
 
+    def _takes_bytes(self) -> bool:
+        """Has the server taken anything of what we wrote since this was last asked?"""
+        before, self._unsent = self._unsent, outstanding(self.transport)
+        return self._unsent < before
+
     # -- IPushProducer: the server's side of back-pressure ------------------------------------
 
     def pauseProducing(self) -> None:
+        self._choked = True
+        self._unsent = outstanding(self.transport)
         if self.exchange is not None:
             self.exchange.hold_client()
 
     def resumeProducing(self) -> None:
+        self._choked = False
         if self.exchange is not None:
             self.exchange.release_client()
 

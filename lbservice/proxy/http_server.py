@@ -15,13 +15,14 @@ from zope.interface import implementer
 from lbservice.core.events import Access
 from lbservice.core.pick import PickInfo
 from lbservice.core.server import Server
+from lbservice.proxy.closing import SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.exchange import Exchange
 from lbservice.proxy.transport import outstanding
 from lbservice.wire.body import Body, reader
-from lbservice.wire.forwarded import client_fields, kept_client_fields, usable_request_id
+from lbservice.wire.forwarded import Introduction, usable_request_id
 from lbservice.wire.h1 import BadMessage, cut_head, parse_request
-from lbservice.wire.message import NO_BODY, RequestHead
+from lbservice.wire.message import NO_BODY
 from lbservice.wire.pages import error_response
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class HttpServerProtocol(Protocol):
 
     transport: Any
     encrypted = False
+    introduction: Introduction
+    """What the servers are told of this client."""
 
     def __init__(self, factory: HttpFactory, address: Any) -> None:
         self.factory: HttpFactory = factory
@@ -91,11 +94,7 @@ class HttpServerProtocol(Protocol):
         self._eof = False
         self._running = False
         self._gone = False
-        self._port = 0
-        self._peer = host.encode()
-        self._trusted = factory.trusts(host)
-        self._scheme = b"http"
-        self._extra = b""
+        self._closing: SoftClose | None = None
 
     @property
     def stopping(self) -> bool:
@@ -103,11 +102,16 @@ class HttpServerProtocol(Protocol):
         return self.factory.stopping
 
     def connectionMade(self) -> None:
-        self._port = self.transport.getHost().port
+        factory, host = self.factory, self.info.source
+        self.introduction = Introduction(
+            host.encode(),
+            b"https" if self.encrypted else b"http",
+            self.transport.getHost().port,
+            factory.via,
+            trusted=factory.trusts(host),
+        )
         if self.encrypted:
-            self._scheme = b"https"
             self._frontend += "~"  # as HAProxy marks it in the log
-        self._extra = client_fields(self._peer, self._scheme, self._port)
         self.transport.registerProducer(self, True)
         self._deadline.set(self.seconds(), self.factory.settings.timeout_client_head)
         self.factory.opened(self)
@@ -236,20 +240,6 @@ class HttpServerProtocol(Protocol):
 
     # -- for the exchange ------------------------------------------------------------------
 
-    def request_fields(self, request: RequestHead, request_id: bytes) -> bytes:
-        """The field lines that we add to a request."""
-        if self._trusted and request.forwarded:
-            client = kept_client_fields(request, self._peer, self._scheme, self._port)
-        elif request.host is not None:
-            client = b"%bX-Forwarded-Host: %b\r\n" % (self._extra, request.host)
-        else:
-            client = self._extra
-        via = self.factory.via[request.minor]
-        if request.via:
-            via = b"Via: %b, %b" % (request.via, via[5:]) if via else b"Via: %b\r\n" % request.via
-        upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % request.upgrade if request.upgrade else b""
-        return b"%bX-Request-ID: %b\r\n%b%b" % (client, request_id, via, upgrade)
-
     def retry_after(self) -> int:
         """Seconds after which a client that got 503 may try again: when a server can be back at the earliest."""
         check = self.backend.settings.check
@@ -355,9 +345,10 @@ class HttpServerProtocol(Protocol):
     def _close(self) -> None:
         """Close once everything is written."""
         self._phase = CLOSING
-        self._deadline.set(self.seconds(), self.factory.settings.timeout_client)
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
+        self._deadline.close()
+        if self._closing is None:
+            self._closing = SoftClose(self.transport, self.clock)
+            self._closing.start()
 
     def _linger(self) -> None:
         """Close our half, then read what is still on its way, so that our answer arrives."""
@@ -415,6 +406,8 @@ class HttpServerProtocol(Protocol):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 - Twisted's own shape
         self._gone = True
         self._deadline.close()
+        if self._closing is not None:
+            self._closing.over()
         exchange = self.exchange
         if exchange is not None:
             exchange.client_lost()
@@ -442,6 +435,8 @@ class HttpServerProtocol(Protocol):
             exchange.client_lost()
         elif self._phase is BODY and not self._held and self._body_stalls(now):
             exchange.client_failed(408, "c")
+        elif self._phase is TUNNEL:
+            pass  # there, only `timeout tunnel` counts
         elif self._choked and not self._client_moves():
             exchange.client_lost("c")
         else:
@@ -455,13 +450,13 @@ class HttpServerProtocol(Protocol):
     def _client_moves(self) -> bool:
         """Has the client taken anything of what we wrote since this was last asked?"""
         before, self._unsent = self._unsent, outstanding(self.transport)
-        return before == 0 or self._unsent < before
+        return self._unsent < before
 
     # -- IPushProducer: the client's side of back-pressure --------------------------------------
 
     def pauseProducing(self) -> None:
         self._choked = True
-        self._unsent = 0
+        self._unsent = outstanding(self.transport)
         self._deadline.set(self.seconds(), self.factory.settings.timeout_client)
         if self.exchange is not None:
             self.exchange.hold_server()

@@ -135,8 +135,7 @@ class HttpFactory(FrontendFactory):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.limits = self.settings.limits
-        name = self.settings.via
-        self.via = tuple(b"Via: 1.%d %b\r\n" % (minor, name.encode()) if name else b"" for minor in (0, 1))
+        self.via = (self.settings.via or "").encode()
         self._trusted = tuple(ipaddress.ip_network(network) for network in self.settings.trusted)
 
     def buildProtocol(self, addr: Any) -> Protocol:

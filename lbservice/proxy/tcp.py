@@ -16,20 +16,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lbservice.core.backend import Lease, Ticket
+from lbservice.core.backend import Lease
 from lbservice.core.clock import Clock
 from lbservice.core.events import Access
 from lbservice.core.pick import Outcome, PickInfo, Result
 from lbservice.core.server import Server
+from lbservice.proxy.closing import SoftClose
 from lbservice.proxy.deadline import Deadline
-from lbservice.proxy.dial import Dial, DialedProtocol, DialError
+from lbservice.proxy.dial import DialedProtocol
+from lbservice.proxy.placing import Placement, Unplaced, give_back
 from lbservice.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from lbservice.proxy.listener import TcpFactory
-
-CLOSING_SECONDS = 30.0
-"""How long the last bytes may take to be written before a connection is cut."""
 
 _log = Logger()
 
@@ -53,15 +52,35 @@ class Valve:
         pass  # the consumer is lost; its protocol says so
 
 
-@implementer(IHalfCloseableProtocol)
-class TcpServerProtocol(Protocol):
-    """The client's end of a session."""
+class _End:
+    """What both ends of a session have: the ways to close."""
 
     transport: Any
+    clock: Clock
+    _closing: SoftClose | None = None
+
+    def close(self, *, clean: bool) -> None:
+        """When everything is written; or at once, with a reset."""
+        if not clean:
+            self.transport.abortConnection()
+        elif self._closing is None:
+            self._closing = SoftClose(self.transport, self.clock)
+            self._closing.start()
+
+    def _closed(self) -> None:
+        if self._closing is not None:
+            self._closing.over()
+
+
+@implementer(IHalfCloseableProtocol)
+class TcpServerProtocol(_End, Protocol):
+    """The client's end of a session."""
+
     encrypted = False
 
     def __init__(self, factory: TcpFactory, address: Any) -> None:
         self.factory: TcpFactory = factory
+        self.clock = factory.clock
         self.session = Session(self, address)
 
     def connectionMade(self) -> None:
@@ -86,6 +105,7 @@ class TcpServerProtocol(Protocol):
         pass
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 - Twisted's own shape
+        self._closed()
         self.session.client_lost(clean=reason.check(ConnectionDone) is not None)
         self.factory.closed(self)
 
@@ -104,13 +124,12 @@ class TcpServerProtocol(Protocol):
 
 
 @implementer(IHalfCloseableProtocol)
-class TcpClientProtocol(DialedProtocol):
+class TcpClientProtocol(_End, DialedProtocol):
     """The server's end of a session."""
 
-    transport: Any
-
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, clock: Clock) -> None:
         self.session: Session | None = session
+        self.clock = clock
         self._encrypted = False
 
     def connectionMade(self) -> None:
@@ -124,13 +143,13 @@ class TcpClientProtocol(DialedProtocol):
     def finish_sending(self) -> None:
         """Half-close. TLS has no such thing: there it is the end."""
         if self._encrypted:
-            self.transport.loseConnection()
+            self.close(clean=True)
         else:
             self.transport.loseWriteConnection()
 
     def readConnectionLost(self) -> None:
         if self.dial is not None:
-            self.transport.loseConnection()
+            self.close(clean=True)
         elif self.session is not None:
             self.session.server_finished()
 
@@ -139,6 +158,7 @@ class TcpClientProtocol(DialedProtocol):
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 - Twisted's own shape
         super().connectionLost(reason)
+        self._closed()
         session, self.session = self.session, None
         if session is not None:
             session.server_lost(self, clean=reason.check(ConnectionDone) is not None)
@@ -151,7 +171,6 @@ class Session:
         factory = client.factory
         self._client = client
         self._factory = factory
-        self._info = PickInfo(address.host)
         clock: Clock = factory.clock
         self._seconds = clock.seconds
         self._access = Access(
@@ -166,92 +185,42 @@ class Session:
         self._lease: Lease | None = None
         self._server: TcpClientProtocol | None = None
         self._tunnel: Tunnel | None = None
-        self._dial: Deferred[None] | None = None
-        self._ticket: Ticket | None = None
-        self._granted: Deferred[Lease | None] | None = None
-        self._tried: list[Server] = []
+        self._placement = Placement(
+            factory,
+            PickInfo(address.host),
+            self._access,
+            lambda server: None,
+            lambda server: TcpClientProtocol(self, clock),
+        )
+        self._placing: Deferred[None] | None = None
         self._ended = False
 
     def start(self) -> None:
         """Find a server and connect to it."""
         if self._client.encrypted:
             self._access.frontend += "~"  # as HAProxy marks it in the log
-        Deferred.fromCoroutine(self._place()).addErrback(self._confused)
+        placing = Deferred.fromCoroutine(self._placement.place())
+        self._placing = placing.addCallbacks(self._connect, self._unplaced).addErrback(self._confused)
+
+    def _unplaced(self, failure: Failure) -> None:
+        self._placing = None
+        if failure.check(CancelledError):
+            return  # the client is gone, and `end` has been here
+        failure.trap(Unplaced)
+        self.end(str(failure.value))
 
     def _confused(self, failure: Failure) -> None:
         _log.failure("placing a session", failure)
         self.end("IC")
 
-    async def _place(self) -> None:
-        """Lease and connect; on failure the next server."""
-        factory = self._factory
-        backend = factory.backend
-        while True:
-            lease = backend.acquire(self._info, self._tried) or await self._queue()
-            if lease is None:
-                return
-            self._lease = lease
-            self._access.server = lease.server.name
-            if self._access.leased < 0:
-                self._access.leased = self._seconds()
-            server = TcpClientProtocol(self)
-            dial = Dial(
-                factory.network,
-                factory.clock,
-                lease.server.settings,
-                server,
-                backend.settings.timeout_connect,
-            )
-            self._dial = dial.done
-            try:
-                await dial.done
-            except CancelledError:
-                return  # the client is gone, and `end` has been here
-            except DialError as error:
-                self._dial = None
-                self._lease = None
-                self._note_load(lease)
-                lease.done(Outcome(Result.CONNECT_FAILED))
-                if len(self._tried) >= backend.settings.retries:
-                    self.end("sC" if error.timed_out else "SC")
-                    return
-                self._tried.append(lease.server)
-                self._access.retries += 1
-                backend.retries += 1
-            else:
-                self._dial = None
-                self._connect(server)
-                return
-
-    async def _queue(self) -> Lease | None:
-        backend = self._factory.backend
-        if not backend.available or backend.queue_full:
-            self.end("SQ" if backend.available else "SC")
-            return None
-        granted = self._granted = Deferred()
-        self._ticket = backend.wait(self._info, granted.callback)
-        self._access.backend_queue = self._ticket.place
-        timer = self._factory.clock.callLater(backend.settings.queue_patience, self._queue_expired)
-        lease = await granted
-        self._ticket = None
-        if timer.active():
-            timer.cancel()
-        if lease is None:
-            self.end("SC")
-        return lease
-
-    def _queue_expired(self) -> None:
-        if self._ticket is not None:
-            self.end("sQ")
-
-    def _connect(self, server: TcpClientProtocol) -> None:
+    def _connect(self, found: tuple[Lease, TcpClientProtocol]) -> None:
         """Join the two transports."""
+        self._placing = None
+        self._lease, server = found
         client = self._client
         self._server = server
-        access = self._access
-        access.connected = now = self._seconds()
-        assert self._lease is not None
-        access.redispatched = bool(self._tried) and self._lease.server is not self._tried[-1]
+        self._access.server = self._lease.server.name
+        self._access.connected = now = self._seconds()
         self._tunnel = Tunnel(client, server, lambda: self.end("--"))
         client.transport.registerProducer(Valve(server.transport), True)
         server.transport.registerProducer(Valve(client.transport), True)
@@ -290,7 +259,7 @@ class Session:
     def client_lost(self, *, clean: bool) -> None:
         """The client's connection is gone."""
         if self._tunnel is None:
-            self.end("CQ" if self._ticket is not None else "CC")
+            self.end("CQ" if self._placement.waiting else "CC")
         else:
             self.end("--" if clean else "CD")
 
@@ -320,32 +289,13 @@ class Session:
         server, self._server = self._server, None
         if server is not None:
             server.session = None
-            _close(server.transport, self._factory.clock, clean=clean)
+            server.close(clean=clean)
         lease, self._lease = self._lease, None
         if lease is not None:
-            self._note_load(lease)
             result = Result.OK if clean else Result.RESET if termination[0] in "Ss" else Result.ABORTED
-            lease.done(Outcome(result, 0, -1.0, access.bytes_in, access.bytes_out))
-        if self._ticket is not None:
-            self._factory.backend.leave(self._ticket)
-            assert self._granted is not None
-            self._granted.callback(None)
-        if self._dial is not None:
-            self._dial.cancel()
+            give_back(lease, access, Outcome(result, 0, -1.0, access.bytes_in, access.bytes_out))
+        if self._placing is not None:
+            self._placing.cancel()
         self._factory.ended(access)
         # Without a server there is nothing to reset: the client sees an ordinary close.
-        _close(self._client.transport, self._factory.clock, clean=clean or termination[1] in "CQ")
-
-    def _note_load(self, lease: Lease) -> None:
-        self._access.server_active = lease.server.in_flight - 1
-        self._access.backend_active = lease.backend.in_flight - 1
-
-
-def _close(transport: Any, clock: Clock, *, clean: bool) -> None:
-    if not clean:
-        transport.abortConnection()
-        return
-    transport.unregisterProducer()
-    transport.loseConnection()
-    if getattr(transport, "disconnecting", False):
-        clock.callLater(CLOSING_SECONDS, transport.abortConnection)
+        self._client.close(clean=clean or termination[1] in "CQ")

@@ -8,6 +8,7 @@ stock way, so buffering, back-pressure and closing stay Twisted's own.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import socket
 import struct
@@ -15,9 +16,20 @@ import termios
 from typing import Any, cast
 
 from twisted.internet import main, tcp
+from twisted.logger import Logger
 
 BACKLOG = 1024
 """Connections that the kernel holds ready for us; it caps this at net.core.somaxconn."""
+
+ACCEPTS = 100
+"""Connections that are accepted in one turn of the reactor."""
+REST = 0.5
+"""Seconds without accepting after a lack of open files."""
+
+_GONE_ALREADY = (errno.ECONNABORTED, errno.EPERM, errno.EINTR)
+"""Accept errors that are about one client, not about us."""
+
+_log = Logger()
 
 
 class _WriteThrough:
@@ -62,6 +74,8 @@ class ClientTransport(_WriteThrough, tcp.Client):
 
 
 class _Port(tcp.Port):
+    """A listening socket that can be paused in the middle of a crowd, and that survives a lack of open files."""
+
     transport = ServerTransport
 
     def createInternetSocket(self) -> socket.socket:
@@ -71,6 +85,42 @@ class _Port(tcp.Port):
         if self.addressFamily == socket.AF_INET6:
             skt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         return cast(socket.socket, skt)
+
+    def startReading(self) -> None:
+        self._accepting = True
+        super().startReading()
+
+    def stopReading(self) -> None:
+        self._accepting = False
+        super().stopReading()
+
+    def doRead(self) -> None:
+        """Accept what waits, at most `ACCEPTS` in a turn, until told to stop (`maxconn`)."""
+        for _ in range(ACCEPTS):
+            if not self._accepting:
+                return
+            try:
+                skt, address = self.socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in _GONE_ALREADY:
+                    self._rest(error)
+                return
+            protocol: Any = self.factory.buildProtocol(self._buildAddr(address[:2]))  # type: ignore[union-attr]
+            transport = self.transport(skt, protocol, address, self, self.sessionno, self.reactor)
+            self.sessionno += 1
+            protocol.makeConnection(transport)
+
+    def _rest(self, error: OSError) -> None:
+        """No open file left, or no memory: the crowd stays in the backlog, and we do not spin."""
+        _log.warn("cannot accept connections: {error}; trying again in {rest:g}s", error=error, rest=REST)
+        super().stopReading()
+        self.reactor.callLater(REST, self._resume)
+
+    def _resume(self) -> None:
+        if self.connected and self._accepting and not self.disconnecting:
+            super().startReading()
 
 
 class _Connector(tcp.Connector):

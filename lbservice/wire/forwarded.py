@@ -1,4 +1,4 @@
-"""Who the client is, said to the server in field lines (X-Forwarded-*, Via)."""
+"""Who the client is, said to the server in field lines: X-Forwarded-*, X-Request-ID, Via."""
 
 from __future__ import annotations
 
@@ -10,33 +10,63 @@ _LINE = re.compile(rb"([^:\r\n]++):(?: ([^\r]*+))?+\r\n")
 _REQUEST_ID = re.compile(rb"[0-9A-Za-z._:/+=-]{1,128}")
 
 
-def client_fields(peer: bytes, scheme: bytes, port: int) -> bytes:
-    """The lines that are the same for every request of one client connection."""
-    return b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d\r\n" % (peer, scheme, port)
-
-
-def kept_client_fields(request: RequestHead, peer: bytes, scheme: bytes, port: int) -> bytes:
-    """The same behind a trusted proxy: what it said is kept, the proxy itself joins X-Forwarded-For."""
-    chain: list[bytes] = []
-    kept: list[bytes] = []
-    names: set[bytes] = set()
-    for match in _LINE.finditer(request.forwarded):
-        name = match[1].lower()
-        if name == b"x-forwarded-for":
-            chain += [match[2]] if match[2] else []
-        else:
-            names.add(name)
-            kept.append(match[0])
-    lines = [b"X-Forwarded-For: %b\r\n" % b", ".join([*chain, peer]), *kept]
-    if b"x-forwarded-proto" not in names:
-        lines.append(b"X-Forwarded-Proto: %b\r\n" % scheme)
-    if b"x-forwarded-port" not in names:
-        lines.append(b"X-Forwarded-Port: %d\r\n" % port)
-    if b"x-forwarded-host" not in names:
-        lines.append(b"X-Forwarded-Host: %b\r\n" % (request.host or b""))
-    return b"".join(lines)
-
-
 def usable_request_id(value: bytes) -> bool:
     """May a client's own X-Request-ID go on: short, and nothing in it that a log or shell would trip over?"""
     return _REQUEST_ID.fullmatch(value) is not None
+
+
+class Introduction:
+    """What we add to the requests of one client connection.
+
+    `peer` is the client's address, `scheme` http or https, `port` ours; `via` is our name in the
+    Via field, or b"". A `trusted` peer is a proxy: what it says of its clients is kept.
+    """
+
+    __slots__ = ("_common", "_peer", "_port", "_scheme", "_trusted", "_via")
+
+    def __init__(self, peer: bytes, scheme: bytes, port: int, via: bytes, *, trusted: bool) -> None:
+        self._peer = peer
+        self._scheme = scheme
+        self._port = port
+        self._trusted = trusted
+        self._via = via
+        self._common = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d\r\n" % (
+            peer,
+            scheme,
+            port,
+        )
+
+    def fields(self, request: RequestHead, request_id: bytes) -> bytes:
+        """The field lines for one request."""
+        if self._trusted and request.forwarded:
+            client = self._kept(request)
+        elif request.host is not None:
+            client = b"%bX-Forwarded-Host: %b\r\n" % (self._common, request.host)
+        else:
+            client = self._common
+        via = b"Via: 1.%d %b\r\n" % (request.minor, self._via) if self._via else b""
+        if request.via:
+            via = b"Via: %b, %b" % (request.via, via[5:]) if via else b"Via: %b\r\n" % request.via
+        upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % request.upgrade if request.upgrade else b""
+        return b"%bX-Request-ID: %b\r\n%b%b" % (client, request_id, via, upgrade)
+
+    def _kept(self, request: RequestHead) -> bytes:
+        """Behind a trusted proxy: what it said is kept, the proxy itself joins X-Forwarded-For."""
+        chain: list[bytes] = []
+        kept: list[bytes] = []
+        names: set[bytes] = set()
+        for match in _LINE.finditer(request.forwarded):
+            name = match[1].lower()
+            if name == b"x-forwarded-for":
+                chain += [match[2]] if match[2] else []
+            else:
+                names.add(name)
+                kept.append(match[0])
+        lines = [b"X-Forwarded-For: %b\r\n" % b", ".join([*chain, self._peer]), *kept]
+        if b"x-forwarded-proto" not in names:
+            lines.append(b"X-Forwarded-Proto: %b\r\n" % self._scheme)
+        if b"x-forwarded-port" not in names:
+            lines.append(b"X-Forwarded-Port: %d\r\n" % self._port)
+        if b"x-forwarded-host" not in names:
+            lines.append(b"X-Forwarded-Host: %b\r\n" % (request.host or b""))
+        return b"".join(lines)

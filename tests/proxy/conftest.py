@@ -21,10 +21,11 @@ def logged_errors() -> Iterator[list[LogEvent]]:
         if event.get("log_level", LogLevel.info) >= LogLevel.error or event.get("isError"):
             errors.append(event)
 
-    globalLogPublisher.addObserver(observe)
+    observer: Any = observe
+    globalLogPublisher.addObserver(observer)
     yield errors
     gc.collect()  # a Deferred that failed unheard says so now
-    globalLogPublisher.removeObserver(observe)
+    globalLogPublisher.removeObserver(observer)
     assert [event.get("log_failure") or event.get("failure") or event for event in errors] == []
 
 

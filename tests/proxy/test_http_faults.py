@@ -11,6 +11,7 @@ from lbservice.core.server import Admin
 from lbservice.core.settings import CheckSettings
 from tests.support.actors import (
     OK,
+    Client,
     answer,
     body_of,
     die,
@@ -669,6 +670,7 @@ def test_a_server_that_never_takes_the_upload_is_given_up(make_house: MakeHouse)
     house.run(100)
     assert [ending[:5] for ending in house.endings] == ["504 s"]
     assert house.quiet
+    origin.last.read_on()  # else it does not notice
 
 
 def test_time_that_the_server_took_does_not_count_against_the_clients_rate(make_house: MakeHouse) -> None:
@@ -704,16 +706,74 @@ def test_a_client_that_reads_slowly_is_not_cut(make_house: MakeHouse) -> None:
     client.send(GET)
     client.stop_reading()
     for _ in range(100):
-        house.run(4)
-        client.read_on()
-        house.network.reactor._round()
-        client.stop_reading()
-        if house.log:
-            break
+        sip(house, client, 4.0)
     client.read_on()
     house.run()
     assert response(client.take()).whole
     assert house.endings == ["200 --"]
+
+
+def sip(house: House, client: Client, seconds: float) -> None:
+    """Read 16 KiB, then nothing for a while."""
+    house.network.segment = 16 * 1024
+    client.read_on()
+    house.network.reactor._round()
+    client.stop_reading()
+    house.run(seconds)
+
+
+@pytest.mark.parametrize("request_", [GET, GET_AND_CLOSE])
+def test_the_last_bytes_may_take_their_time_while_they_move(make_house: MakeHouse, request_: bytes) -> None:
+    house = make_house(1, frontend={"timeout_client": 5.0, "timeout_keep_alive": 5.0})
+    house.origin(1, answer(b"x" * 200_000))
+    client = house.client()
+    client.stop_reading()
+    client.send(request_)
+    for _ in range(30):
+        sip(house, client, 4.0)
+    client.read_on()
+    house.run(1)
+    assert response(client.take()).whole
+    assert house.endings == ["200 --"]
+
+
+def test_an_early_answer_may_take_its_time_too(make_house: MakeHouse) -> None:
+    house = make_house(1, frontend={"timeout_client": 5.0})
+    house.origin(1, answer(b"x" * 200_000), early=True)
+    client = house.client()
+    client.stop_reading()
+    client.send(POST[:-2])
+    for _ in range(30):
+        sip(house, client, 1.5)
+    client.read_on()
+    house.run(1)
+    assert response(client.take()).whole
+
+
+@pytest.mark.parametrize("request_", [GET, GET_AND_CLOSE])
+def test_the_last_bytes_are_cut_when_they_do_not_move(make_house: MakeHouse, request_: bytes) -> None:
+    house = make_house(1, frontend={"timeout_client": 5.0, "timeout_keep_alive": 5.0})
+    house.origin(1, answer(b"x" * 150_000))
+    client = house.client()
+    client.stop_reading()
+    client.send(request_)
+    house.run(30)
+    assert house.frontend.active == 0
+
+
+def test_a_half_close_behind_pipelined_requests_is_still_remembered_at_the_end(make_house: MakeHouse) -> None:
+    house = make_house(1)
+    house.origin(1, wait(0.4))
+    client = house.client()
+    client.lingers = True
+    client.send(GET * 3)
+    client.finish()
+    house.run(0.2)
+    house.server().admin = Admin.DRAIN
+    house.backend.refresh()
+    house.run(1)
+    assert [got.status for got in responses(client.take())] == [200, 503, 503]
+    assert client.eof
 
 
 # -- the queue -------------------------------------------------------------------------------

@@ -27,14 +27,14 @@ class Peer(Protocol):
 
     def __init__(self, network: MemoryNetwork) -> None:
         self.network = network
-        self.received = b""
+        self._inbox = bytearray()
         self.total = 0
         """Bytes received, also those that were taken."""
         self.eof = False
         """Has the other side finished sending?"""
         self.fate: str | None = None
         self._plans: list[Any] = []
-        self.connected = False  # type: ignore[assignment] # Twisted says 0 and 1
+        self.connected = False
 
     # -- what a test can do ---------------------------------------------------------------
 
@@ -69,10 +69,15 @@ class Peer(Protocol):
         transport = self.transport
         return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # type: ignore[no-any-return]
 
+    @property
+    def received(self) -> bytes:
+        """What has come and was not taken yet."""
+        return bytes(self._inbox)
+
     def take(self) -> bytes:
         """What has come since the last time."""
-        data, self.received = self.received, b""
-        return data
+        data, self._inbox = self._inbox, bytearray()
+        return bytes(data)
 
     def later(self, seconds: float, action: Callable[[], object]) -> None:
         """Do something after a while, unless the connection has ended by then."""
@@ -81,10 +86,10 @@ class Peer(Protocol):
     # -- from the reactor -----------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        self.connected = True  # type: ignore[assignment]
+        self.connected = True
 
     def dataReceived(self, data: bytes) -> None:
-        self.received += data
+        self._inbox += data
         self.total += len(data)
 
     def readConnectionLost(self) -> None:
@@ -146,15 +151,15 @@ class Connection(Peer):
     def dataReceived(self, data: bytes) -> None:
         super().dataReceived(data)
         origin = self.origin
-        while self.received and not origin.raw:
-            if origin.early and not self._early and b"\r\n\r\n" in self.received:
+        while self._inbox and not origin.raw:
+            if origin.early and not self._early and b"\r\n\r\n" in self._inbox:
                 self._early = True
                 self._answer()
-            size = request_size(self.received)
+            size = request_size(self._inbox)
             if size < 0:
                 break
-            origin.requests.append(self.received[:size])
-            self.received = self.received[size:]
+            origin.requests.append(bytes(self._inbox[:size]))
+            del self._inbox[:size]
             if not self._early:
                 self._answer()
             self._early = False
@@ -214,8 +219,8 @@ class Origin(ServerFactory):
 
     @property
     def open(self) -> int:
-        """How many connections are open."""
-        return sum(connection.fate is None for connection in self.connections)
+        """How many connections the other side has neither closed nor finished."""
+        return sum(connection.fate is None and not connection.eof for connection in self.connections)
 
     def gone(self) -> None:
         """Stop listening and reset every connection."""
@@ -289,7 +294,7 @@ def dribble(data: bytes, size: int, every: float) -> Script:
 # -- reading HTTP, simply --------------------------------------------------------------------
 
 
-def request_size(data: bytes) -> int:
+def request_size(data: bytes | bytearray) -> int:
     """How long the request at the start of `data` is; -1 while it is incomplete."""
     end = data.find(b"\r\n\r\n")
     if end < 0:
@@ -302,7 +307,7 @@ def request_size(data: bytes) -> int:
     return size if len(data) >= size else -1
 
 
-def _chunks(data: bytes, at: int) -> tuple[bytes, int]:
+def _chunks(data: bytes | bytearray, at: int) -> tuple[bytes, int]:
     """The payload of the chunks at `at`, and where they end; -1 when they do not."""
     payload = b""
     while (line := data.find(b"\r\n", at)) >= 0:

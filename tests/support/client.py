@@ -44,7 +44,7 @@ class Connection:
         except BaseException:
             plain.close()
             raise
-        self._buffer = b""
+        self._buffer = bytearray()
 
     def __enter__(self) -> Self:
         return self
@@ -64,14 +64,16 @@ class Connection:
 
     def receive(self) -> bytes:
         """Some bytes; b"" at the end."""
-        data, self._buffer = self._buffer, b""
+        data = bytes(self._buffer)
+        self._buffer.clear()
         return data or self.socket.recv(256 * 1024)
 
     def read_exactly(self, size: int) -> bytes:
         """That many bytes."""
         while len(self._buffer) < size:
             self._more()
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
         return data
 
     def read_until(self, end: bytes) -> bytes:
@@ -87,7 +89,7 @@ class Connection:
     def _more(self) -> None:
         data = self.socket.recv(256 * 1024)
         if not data:
-            raise ConnectionEnded(f"behind {self._buffer[-200:]!r}")
+            raise ConnectionEnded(f"behind {bytes(self._buffer[-200:])!r}")
         self._buffer += data
 
     # -- messages --------------------------------------------------------------------------

@@ -69,9 +69,10 @@ def alive(pid: int) -> bool:
         return False
 
 
-def catches(pid: int, number: signal.Signals) -> bool:
-    """Has this process a handler for the signal? (Twisted's come when its reactor runs.)"""
-    return bool(int(_status(pid).get("SigCgt", "0"), 16) & 1 << number - 1)
+def serves(pid: int) -> bool:
+    """Has the balancer installed its signal handlers? Its listeners are open by then, and its reactor runs."""
+    caught = int(_status(pid).get("SigCgt", "0"), 16)
+    return all(caught & 1 << number - 1 for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP))
 
 
 def _status(pid: int) -> dict[str, str]:
@@ -132,7 +133,7 @@ class Balancer:
     # -- life ------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Start it, and wait until it serves (its listeners are open before its reactor runs)."""
+        """Start it, and wait until it serves."""
         with open(self.output_path, "ab") as output:
             process = self._process = subprocess.Popen(
                 self._command,
@@ -143,9 +144,7 @@ class Balancer:
                 stderr=output,
             )
         try:
-            eventually(
-                lambda: process.poll() is not None or catches(process.pid, signal.SIGTERM), PATIENCE, "the start"
-            )
+            eventually(lambda: process.poll() is not None or serves(process.pid), PATIENCE, "the start")
             if process.poll() is not None:
                 raise AssertionError(f"it ended at once with {process.returncode}:\n{self.output()}")
         except BaseException:

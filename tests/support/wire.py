@@ -24,13 +24,12 @@ import socket
 from collections import deque
 from typing import Any
 
-from twisted.internet import tcp
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import DNSLookupError
 from twisted.internet.posixbase import _DisconnectSelectableMixin, _PollLikeMixin
 from twisted.internet.task import Clock
 
-from lbservice.proxy.transport import BACKLOG, ClientTransport, Network, ServerTransport
+from lbservice.proxy import transport
 
 Address = tuple[str, int]
 
@@ -300,27 +299,26 @@ class MemoryReactor(_PollLikeMixin, _DisconnectSelectableMixin):
             raise AssertionError(f"events never end: {list(self._reads)} read, {list(self._writes)} write")
 
 
-class _Port(tcp.Port):
-    transport = ServerTransport
+class _Port(transport._Port):
     network: MemoryNetwork
 
-    def createInternetSocket(self) -> MemorySocket:
+    def createInternetSocket(self) -> Any:
         return MemorySocket(self.network)
 
 
-class _Client(ClientTransport):
+class _Client(transport.ClientTransport):
     def createInternetSocket(self) -> Any:
         return MemorySocket(self.connector.network)
 
 
-class _Connector(tcp.Connector):
+class _Connector(transport._Connector):
     network: MemoryNetwork
 
     def _makeTransport(self) -> _Client:
         return _Client(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
-class MemoryNetwork(Network):
+class MemoryNetwork(transport.Network):
     """Connections between whoever listens and whoever connects here. Nobody listening: refused."""
 
     def __init__(self, clock: Clock, *, capacity: int = 64 * 1024, segment: int = 1 << 20) -> None:
@@ -343,7 +341,7 @@ class MemoryNetwork(Network):
 
     def listen(self, host: str, port: int, factory: Any) -> Any:
         """As Network.listen."""
-        listening = _Port(port, factory, BACKLOG, host, self.reactor)
+        listening = _Port(port, factory, transport.BACKLOG, host, self.reactor)
         listening.network = self
         listening.startListening()
         return listening

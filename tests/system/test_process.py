@@ -21,11 +21,11 @@ from tests.support.processes import (
     Balancer,
     Server,
     alive,
-    catches,
     eventually,
     free_port,
     lb_ini,
     run,
+    serves,
 )
 
 pytestmark = pytest.mark.system
@@ -78,7 +78,7 @@ class TestStarting:
         assert (code, output, error) == (0, "", "")
         pid = int((tmp_path / "lb.pid").read_text())
         try:
-            eventually(lambda: catches(pid, signal.SIGTERM), 5, "the daemon")
+            eventually(lambda: serves(pid), 5, "the daemon")
             assert get(port).status == 200
             os.kill(pid, signal.SIGTERM)
             eventually(lambda: not alive(pid), 5, "the end")
@@ -101,10 +101,12 @@ class TestStarting:
 
     def test_a_daemon_that_cannot_listen_fails_in_the_foreground(self, tmp_path: Path, servers: Servers) -> None:
         (tmp_path / "lb.ini").write_text(lb_ini(servers[0].port, servers))
-        code, output, error = run([*TWISTD, "--pidfile=lb.pid", "--logfile=twistd.log", *CONFIG], tmp_path)
-        assert code != 0
-        assert "Address already in use" in output + error
+        command = [*TWISTD, "--pidfile=lb.pid", "--logfile=twistd.log", *CONFIG]
+        code, output, error = run(command, tmp_path, seconds=10)
+        assert code == 1
+        assert "cannot listen on" in error
         assert "Traceback" not in output + error
+        assert "Address already in use" in (tmp_path / "twistd.log").read_text()
 
     def test_it_can_be_started_again_at_once(self, tmp_path: Path, servers: Servers) -> None:
         port = free_port()

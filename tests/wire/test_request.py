@@ -23,7 +23,7 @@ class TestAPlainRequest:
         assert (get.upgrade, get.request_id, get.via, get.forwarded) == (None, None, None, b"")
 
     def test_fields_go_on_in_their_order_and_spelling(self) -> None:
-        fields = [b"X-B: 2", b"x-a: 1", b"X-B: 3", b'COOKIE: a=b; c="d, e"', b"X-\xc3\xa4: x"[:4] + b"Q: \xff\x80 z"]
+        fields = [b"X-B: 2", b"x-a: 1", b"X-B: 3", b'COOKIE: a=b; c="d, e"', b"Q: \xff\x80 z"]
         assert request(*fields).fields == head(*fields)[:-2]
 
     def test_without_further_fields_nothing_is_left(self) -> None:

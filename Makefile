@@ -1,0 +1,56 @@
+# The everyday commands. Everything they need is installed into .venv; `make clean` takes it away again.
+#
+#   make demo     see it work: three servers, a load balancer, some traffic
+#   make test     run all tests                      (TEST_ARGS="-k failover")
+#   make check    formatting, lint, types, imports
+#   make bench    side by side with HAProxy          (BENCH_ARGS="--rounds 5")
+#   make format   put the code in shape
+#   make clean    remove .venv and caches
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help demo test check bench format clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: .venv/use
+	@$(BIN)/lbservice demo $(DEMO_ARGS)
+
+test: .venv/dev
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: .venv/dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: .venv/use
+	@$(BIN)/python benchmarks/http_keepalive.py $(BENCH_ARGS)
+
+format: .venv/dev
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache twisted/plugins/dropin.cache
+	find lbservice tests benchmarks twisted -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/use: pyproject.toml | $(BIN)/python
+	@echo "Installing lbservice into .venv ..."
+	@$(PIP) -e .
+	@touch $@
+
+.venv/dev: pyproject.toml | $(BIN)/python
+	@echo "Installing lbservice and its tools into .venv ..."
+	@$(PIP) -e '.[dev]'
+	@touch .venv/use $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv \
+	  || { rm -rf .venv; echo "On Debian: apt-get install python3-venv"; exit 1; }

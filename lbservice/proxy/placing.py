@@ -1,0 +1,137 @@
+"""Finding a server for one request or session: lease, wait if all are full, connect, and try the next one.
+
+The one loop of retries is `Placement.place`. Cancelling the Deferred that runs it gives everything
+back: the place in the queue, the connection being opened, the lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+
+from lbservice.core.backend import Backend, Lease
+from lbservice.core.clock import Clock
+from lbservice.core.events import Access
+from lbservice.core.pick import Outcome, PickInfo, Result
+from lbservice.core.server import Server
+from lbservice.proxy.dial import Dial, DialedProtocol, DialError
+from lbservice.proxy.transport import Network
+
+Connection = TypeVar("Connection", bound=DialedProtocol)
+
+
+class Site(Protocol):
+    """Where a request is placed: what a frontend's connections share."""
+
+    @property
+    def backend(self) -> Backend: ...
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+
+class Unplaced(Exception):
+    """No server could be had. Its text is the log's pair of letters: SC, sC, SQ or sQ."""
+
+
+class Placement(Generic[Connection]):
+    """The servers that one request has tried, and the search for the next.
+
+    `idle(server)` gives a connection at hand, or None; `make(server)` the protocol to dial with.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        info: PickInfo,
+        access: Access,
+        idle: Callable[[Server], Connection | None],
+        make: Callable[[Server], Connection],
+    ) -> None:
+        self.waiting = False
+        """Is it in the backend's queue now?"""
+        self._backend = site.backend
+        self._network = site.network
+        self._clock = site.clock
+        self._info = info
+        self._access = access
+        self._idle = idle
+        self._make = make
+        self._tried: tuple[Server, ...] = ()
+
+    async def place(self, lease: Lease | None = None) -> tuple[Lease, Connection]:
+        """A lease, beginning with `lease` if there is one, and a connection to its server. Raises Unplaced."""
+        access, backend = self._access, self._backend
+        while True:
+            if lease is None:
+                lease = backend.acquire(self._info, self._tried) or await self._queue()
+            server = lease.server
+            if access.leased < 0:
+                access.leased = self._clock.seconds()
+            connection = self._idle(server)
+            if connection is None:
+                connection = self._make(server)
+                try:
+                    await self._dial(server, connection)
+                except CancelledError:
+                    give_back(lease, access, Outcome(Result.ABORTED))
+                    raise
+                except DialError as error:
+                    give_back(lease, access, Outcome(Result.CONNECT_FAILED))
+                    lease = None
+                    if not self.another_try(server):
+                        raise Unplaced("sC" if error.timed_out else "SC") from error
+                    continue
+            if self._tried and server is not self._tried[-1]:
+                access.redispatched = True
+            return lease, connection
+
+    def another_try(self, failed: Server) -> bool:
+        """Is a retry left? Counts it, and keeps it away from the servers that have failed."""
+        if len(self._tried) >= self._backend.settings.retries:
+            return False
+        self._tried += (failed,)
+        self._access.retries += 1
+        self._backend.retries += 1
+        return True
+
+    async def _dial(self, server: Server, connection: Connection) -> None:
+        timeout = self._backend.settings.timeout_connect
+        await Dial(self._network, self._clock, server.settings, connection, timeout).done
+
+    async def _queue(self) -> Lease:
+        """Wait for a server with room."""
+        backend = self._backend
+        if not backend.available:
+            raise Unplaced("SC")
+        if backend.queue_full:
+            raise Unplaced("SQ")
+        granted: Deferred[Lease | None] = Deferred(lambda _: backend.leave(ticket))
+        ticket = backend.wait(self._info, granted.callback)
+        self._access.backend_queue = ticket.place
+        granted.addTimeout(backend.settings.queue_patience, cast(IReactorTime, self._clock))
+        self.waiting = True
+        try:
+            lease = await granted
+        except DeferredTimeout:
+            raise Unplaced("sQ") from None
+        finally:
+            self.waiting = False
+        if lease is None:  # the last server has become unavailable
+            raise Unplaced("SC")
+        return lease
+
+
+def give_back(lease: Lease, access: Access, outcome: Outcome) -> None:
+    """End a lease, after noting for the log whose it was and the load beside it."""
+    access.server = lease.server.name
+    access.server_active = lease.server.in_flight - 1
+    access.backend_active = lease.backend.in_flight - 1
+    lease.done(outcome)
