@@ -359,9 +359,14 @@ class HttpServerProtocol(Protocol):
         if self._eof or self.encrypted:
             self._close()
             return
-        self._deadline.set(self.seconds(), LINGER)
+        self._unsent = outstanding(self.transport)
+        self._wait_for_goodbye()
         self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
+
+    def _wait_for_goodbye(self) -> None:
+        """The client reads our last bytes, and closes; or it is cut off when it does neither."""
+        self._deadline.set(self.seconds(), self.factory.settings.timeout_client if self._unsent else LINGER)
 
     def stop(self) -> None:
         """The service is stopping: an idle connection is closed, a busy one after its answer."""
@@ -421,7 +426,10 @@ class HttpServerProtocol(Protocol):
         exchange = self.exchange
         settings = self.factory.settings
         if self._phase is CLOSING:
-            self.transport.abortConnection()
+            if self._client_moves():
+                self._wait_for_goodbye()
+            else:
+                self.transport.abortConnection()
         elif exchange is None:
             if self._began >= 0 and not self._choked:
                 self._log_bad_request(408, "cR")

@@ -65,10 +65,10 @@ def access_line(access: Access, stamp: Stamp, offset: float) -> str:
     began, leased, connected = a.began, a.leased, a.connected
     placed = a.head_done if a.http else began
     timers = (
-        f"{-1 if leased < 0 else int((leased - placed) * 1000)}"
-        f"/{-1 if connected < 0 else int((connected - leased) * 1000)}"
+        f"{-1 if leased < 0 else round((leased - placed) * 1000)}"
+        f"/{-1 if connected < 0 else round((connected - leased) * 1000)}"
     )
-    total = int((a.ended - began) * 1000)
+    total = round((a.ended - began) * 1000)
     load = (
         f"{a.process_active}/{a.frontend_active}/{a.backend_active}/{a.server_active}"
         f"/{'+' if a.redispatched else ''}{a.retries} {a.server_queue}/{a.backend_queue}"
@@ -76,8 +76,8 @@ def access_line(access: Access, stamp: Stamp, offset: float) -> str:
     start = f"{a.client} [{stamp.clf(began + offset)}] {a.frontend} {a.backend}/{a.server}"
     if not a.http:
         return f"{start} {timers}/{total} {a.bytes_out} {a.termination} {load}\n"
-    head = -1 if a.head_done < 0 else int((a.head_done - began) * 1000)
-    waiting = -1 if a.responded < 0 else int((a.responded - connected) * 1000)
+    head = -1 if a.head_done < 0 else round((a.head_done - began) * 1000)
+    waiting = -1 if a.responded < 0 else round((a.responded - connected) * 1000)
     return (
         f"{start} {head}/{timers}/{waiting}/{total} {a.status} {a.bytes_out} - - {a.termination}-- {load}"
         f' {{{a.request_id.decode("latin-1")}}} "{escape(a.request_line.decode("latin-1"))}"\n'

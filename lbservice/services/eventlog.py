@@ -104,7 +104,8 @@ class EventLog(Service):
         text = escape_sentence(formatEvent(event) or "")
         level = f"{severity.name}: " if severity >= LogLevel.warn else ""
         failure = event.get("log_failure")
-        trace = "" if failure is None else "".join(f"    {line}\n" for line in failure.getTraceback().splitlines())
+        lines = [] if failure is None else failure.getTraceback().split("\n")
+        trace = "".join(f"    {escape_sentence(line)}\n" for line in lines)
         self._write(f"{when} [lbservice] {level}{text}\n{trace}", 1)
 
     # -- the file --------------------------------------------------------------------------

@@ -125,9 +125,10 @@ class _Rounds:
 
 def words(seconds: float) -> str:
     """A duration for people: `850ms`, `12s`, `2h03m`, `3d04h`."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f}ms"
-    whole = int(seconds)
+    milliseconds = round(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    whole = milliseconds // 1000
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:

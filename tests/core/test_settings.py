@@ -9,7 +9,8 @@ class TestIntervals:
     """fastinter while in doubt, downinter while down, else inter (HAProxy)."""
 
     @pytest.mark.parametrize(
-        ("up", "transition", "seconds"), [(True, False, 2.0), (True, True, 0.5), (False, True, 0.5), (False, False, 9.0)]
+        ("up", "transition", "seconds"),
+        [(True, False, 2.0), (True, True, 0.5), (False, True, 0.5), (False, False, 9.0)],
     )
     def test_all_three_given(self, up: bool, transition: bool, seconds: float) -> None:
         check = CheckSettings(inter=2.0, fastinter=0.5, downinter=9.0)

@@ -170,7 +170,9 @@ class TestChunks:
     def test_what_is_malformed_is_refused_whole_and_byte_by_byte(self, sent: bytes) -> None:
         assert chunked(sent) == chunked(*byte_by_byte(sent)) == 400
 
-    @pytest.mark.parametrize("sent", [b"5\r\nhello\r\n", b"5\r\nhel", b"", b"5", b"5\r", b"0\r\n", b"0\r\n\r", b"0\r\nX: y\r\n"])
+    @pytest.mark.parametrize(
+        "sent", [b"5\r\nhello\r\n", b"5\r\nhel", b"", b"5", b"5\r", b"0\r\n", b"0\r\n\r", b"0\r\nX: y\r\n"]
+    )
     def test_what_is_cut_off_is_not_done(self, sent: bytes) -> None:
         for pieces in ([sent], byte_by_byte(sent)):
             got = chunked(*pieces)
@@ -242,7 +244,24 @@ class TestAnySplit:
     @STEADY
     @given(
         st.lists(
-            st.sampled_from([b"0", b"1", b"2", b"a", b"\r\n", b"\r", b"\n", b";", b" ", b"x", b":", b"\x00", b"0\r\n", b"1\r\na\r\n"]),
+            st.sampled_from(
+                [
+                    b"0",
+                    b"1",
+                    b"2",
+                    b"a",
+                    b"\r\n",
+                    b"\r",
+                    b"\n",
+                    b";",
+                    b" ",
+                    b"x",
+                    b":",
+                    b"\x00",
+                    b"0\r\n",
+                    b"1\r\na\r\n",
+                ]
+            ),
             max_size=14,
         ).map(b"".join),
         st.lists(st.integers(0, 4), max_size=30),

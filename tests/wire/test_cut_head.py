@@ -42,7 +42,9 @@ class TestCutting:
         whole = head(b"GET / HTTP/1.1", b"Host: a")
         assert {outcome(whole[:size]) for size in range(len(whole))} == {-1}
 
-    @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\n", b"GET /\rX", b"A\r\nB: c\n", b"\n", b"A\r\r\n", b"A\n\n", b"\r\r"])
+    @pytest.mark.parametrize(
+        "data", [b"GET / HTTP/1.1\n", b"GET /\rX", b"A\r\nB: c\n", b"\n", b"A\r\r\n", b"A\n\n", b"\r\r"]
+    )
     def test_a_bare_cr_or_lf_is_refused_as_soon_as_it_is_there(self, data: bytes) -> None:
         assert outcome(data) == 400
 
@@ -89,7 +91,9 @@ def test_byte_by_byte_it_is_the_same_or_a_refusal_for_a_bare_line_end(data: byte
 
 @STEADY
 @given(
-    st.lists(st.sampled_from([b"\r\n", b"\r\n\r\n", b"\r", b"\n", b"a", b"b: c", b"x" * 20]), max_size=12).map(b"".join),
+    st.lists(st.sampled_from([b"\r\n", b"\r\n\r\n", b"\r", b"\n", b"a", b"b: c", b"x" * 20]), max_size=12).map(
+        b"".join
+    ),
     st.lists(st.integers(1, 9), max_size=30),
 )
 def test_pieces_are_cut_where_the_whole_is_unless_a_bare_line_end_showed_earlier(data: bytes, sizes: list[int]) -> None:

@@ -29,18 +29,26 @@ class TestTokens:
         assert tokens(value) is None
 
 
-@pytest.mark.parametrize(("value", "good"), [(b"0", True), (b"9" * 18, True), (b"9" * 19, False), (b"", False), (b"1\n", False)])
+@pytest.mark.parametrize(
+    ("value", "good"), [(b"0", True), (b"9" * 18, True), (b"9" * 19, False), (b"", False), (b"1\n", False)]
+)
 def test_a_length_is_up_to_eighteen_digits(value: bytes, good: bool) -> None:
     assert is_length(value) == good
 
 
-@pytest.mark.parametrize(("value", "good"), [(b"a", True), (b"a:80", True), (b"[::1]:80", True), (b"a\n", False), (b"a:80\n", False)])
+@pytest.mark.parametrize(
+    ("value", "good"), [(b"a", True), (b"a:80", True), (b"[::1]:80", True), (b"a\n", False), (b"a:80\n", False)]
+)
 def test_a_host_ends_where_it_ends(value: bytes, good: bool) -> None:
     assert is_host(value) == good
 
 
 def introduced(
-    *fields: bytes, trusted: bool = False, version: bytes = b"1.1", host: bytes | None = b"Host: h:1", via: bytes = b"lb"
+    *fields: bytes,
+    trusted: bool = False,
+    version: bytes = b"1.1",
+    host: bytes | None = b"Host: h:1",
+    via: bytes = b"lb",
 ) -> list[bytes]:
     """The lines that we add to such a request of 10.0.0.1."""
     introduction = Introduction(b"10.0.0.1", b"http", 80, via, trusted=trusted)
@@ -113,7 +121,15 @@ class TestSayingWhoTheClientIs:
 @pytest.mark.parametrize(
     ("value", "usable"),
     [(b"a", True), (b"0af7651916cd43dd-8448eb211c80319c", True), (b"A.b_c:d/e+f=", True), (b"a" * 128, True)]
-    + [(b"a" * 129, False), (b"", False), (b"a b", False), (b'a"', False), (b"a;b", False), (b"{a}", False), (b"a\n", False)]
+    + [
+        (b"a" * 129, False),
+        (b"", False),
+        (b"a b", False),
+        (b'a"', False),
+        (b"a;b", False),
+        (b"{a}", False),
+        (b"a\n", False),
+    ]
     + [(b"$(id)", False), (b"\xc3", False), (b"a\\", False), (b"<a>", False)],
 )
 def test_a_request_id_may_go_on_if_no_log_or_shell_can_trip_over_it(value: bytes, usable: bool) -> None:

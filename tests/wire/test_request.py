@@ -138,7 +138,18 @@ class TestRequestLine:
 class TestHost:
     @pytest.mark.parametrize(
         "host",
-        [b"a", b"example.com", b"example.com:80", b"a:", b"127.0.0.1:1", b"[::1]", b"[::1]:8080", b"a_b", b"%41", b"a,b"],
+        [
+            b"a",
+            b"example.com",
+            b"example.com:80",
+            b"a:",
+            b"127.0.0.1:1",
+            b"[::1]",
+            b"[::1]:8080",
+            b"a_b",
+            b"%41",
+            b"a,b",
+        ],
     )
     def test_a_host_may_be(self, host: bytes) -> None:
         assert request(host=b"Host: " + host).host == host
@@ -146,7 +157,19 @@ class TestHost:
     @pytest.mark.parametrize(
         "host",
         [b"", b":80", b"u@a", b"a/b", b"a b", b"a\tb", b"a:b", b"a:123456", b"a:-1", b"::1", b"[::1", b"::1]", b"[]"]
-        + [b"[g::]", b"a?b", b"a#b", b"a\\b", b'"a"', b"%4", b"%zz", b"a\xc3\xa4", b"http://a", b"[::1]a", b"[::1%eth0]"],
+        + [
+            b"[g::]",
+            b"a?b",
+            b"a#b",
+            b"a\\b",
+            b'"a"',
+            b"%4",
+            b"%zz",
+            b"a\xc3\xa4",
+            b"http://a",
+            b"[::1]a",
+            b"[::1%eth0]",
+        ],
     )
     @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
     def test_a_host_may_not_be(self, host: bytes, version: bytes) -> None:
@@ -206,8 +229,24 @@ class TestFraming:
 
     @pytest.mark.parametrize(
         "coding",
-        [b"gzip, chunked", b"chunked, gzip", b"chunked, chunked", b"chunked,", b", chunked", b"chunked;q=1", b"xchunked"]
-        + [b"chunkedx", b'"chunked"', b"chunked chunked", b"chunked\x0b", b"\x0bchunked", b"chunked\x00", b"ch\xc3unked,chunked"],
+        [
+            b"gzip, chunked",
+            b"chunked, gzip",
+            b"chunked, chunked",
+            b"chunked,",
+            b", chunked",
+            b"chunked;q=1",
+            b"xchunked",
+        ]
+        + [
+            b"chunkedx",
+            b'"chunked"',
+            b"chunked chunked",
+            b"chunked\x0b",
+            b"\x0bchunked",
+            b"chunked\x00",
+            b"ch\xc3unked,chunked",
+        ],
     )
     def test_what_others_may_take_for_chunked_is_refused(self, coding: bytes) -> None:
         assert refusal(b"Transfer-Encoding: " + coding) == 400
@@ -354,7 +393,9 @@ class TestFieldLines:
         assert refusal(line=b"GET /" + control + b" HTTP/1.1") == 400
         assert refusal(line=b"GET" + control + b"/ HTTP/1.1") == 400
 
-    @pytest.mark.parametrize("line", [b"X: a\nb", b"X: a\rb", b"X: a\r", b"X: a\n", b"\rX: a", b"X\r: a", b"X:\r", b"\n"])
+    @pytest.mark.parametrize(
+        "line", [b"X: a\nb", b"X: a\rb", b"X: a\r", b"X: a\n", b"\rX: a", b"X\r: a", b"X:\r", b"\n"]
+    )
     def test_bare_cr_and_lf_are_refused(self, line: bytes) -> None:
         assert refusal(line) == 400
 
@@ -379,7 +420,17 @@ class TestFieldLines:
 
     @pytest.mark.parametrize(
         "name",
-        [b"X_Forwarded_For", b"Content_Length", b"X_Y", b"_", b"_X", b"X_", b"HTTP_PROXY", b"Transfer_Encoding", b"Host_"],
+        [
+            b"X_Forwarded_For",
+            b"Content_Length",
+            b"X_Y",
+            b"_",
+            b"_X",
+            b"X_",
+            b"HTTP_PROXY",
+            b"Transfer_Encoding",
+            b"Host_",
+        ],
     )
     def test_names_with_an_underscore_are_dropped(self, name: bytes) -> None:
         got = request(name + b": 1", b"A: b_c", name + b":", b"D_E:f", b"G: h")
@@ -399,7 +450,12 @@ class TestFieldLines:
 
 class TestFieldsForOthersToJudge:
     def test_forwarding_fields_are_set_aside_as_they_came(self) -> None:
-        lines = [b"X-Forwarded-For: 1.2.3.4", b"x-forwarded-proto: https", b"X-Forwarded-Host: h", b"X-Forwarded-Port: 1"]
+        lines = [
+            b"X-Forwarded-For: 1.2.3.4",
+            b"x-forwarded-proto: https",
+            b"X-Forwarded-Host: h",
+            b"X-Forwarded-Port: 1",
+        ]
         lines += [b"Forwarded: for=1.2.3.4", b"X-Real-IP: 1.2.3.4", b"X-Forwarded-For:"]
         got = request(b"A: b", *lines, b"C: d")
         assert got.fields == b"A: b\r\nC: d\r\n"

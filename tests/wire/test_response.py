@@ -18,7 +18,12 @@ class TestStatusLine:
 
     @pytest.mark.parametrize(
         ("line", "reason"),
-        [(b"HTTP/1.1 200 OK", b" OK"), (b"HTTP/1.1 200 ", b" "), (b"HTTP/1.1 200", b" "), (b"HTTP/1.1 200  a\tb", b"  a\tb")]
+        [
+            (b"HTTP/1.1 200 OK", b" OK"),
+            (b"HTTP/1.1 200 ", b" "),
+            (b"HTTP/1.1 200", b" "),
+            (b"HTTP/1.1 200  a\tb", b"  a\tb"),
+        ]
         + [(b"HTTP/1.1 200 \xc3\xa4", b" \xc3\xa4")],
     )
     def test_the_reason_is_what_it_is(self, line: bytes, reason: bytes) -> None:
@@ -30,8 +35,23 @@ class TestStatusLine:
 
     @pytest.mark.parametrize(
         "line",
-        [b"", b"HTTP/1.1", b"HTTP/1.1 20 OK", b"HTTP/1.1 2000 OK", b"HTTP/1.1 099 x", b"HTTP/1.1  200 OK", b"HTTP/1.1 -20 x"]
-        + [b"HTTP/1.1\t200 OK", b" HTTP/1.1 200 OK", b"http/1.1 200 OK", b"HTTP/2.0 200 OK", b"HTTP/1.2 200 OK", b"ICY 200 OK"]
+        [
+            b"",
+            b"HTTP/1.1",
+            b"HTTP/1.1 20 OK",
+            b"HTTP/1.1 2000 OK",
+            b"HTTP/1.1 099 x",
+            b"HTTP/1.1  200 OK",
+            b"HTTP/1.1 -20 x",
+        ]
+        + [
+            b"HTTP/1.1\t200 OK",
+            b" HTTP/1.1 200 OK",
+            b"http/1.1 200 OK",
+            b"HTTP/2.0 200 OK",
+            b"HTTP/1.2 200 OK",
+            b"ICY 200 OK",
+        ]
         + [b"HTTP/1.1 200 O\x00K", b"HTTP/1.1 200 O\rK", b"HTTP/1.1 200 O\nK", b"HTTP/1.1 2OO OK", b"HTTP/1.1 200\tOK"]
         + [b"HTTP/1.1 \xb2\xb2\xb2 OK", b"HTTP/1.1 200 \x7f"],
     )
@@ -61,7 +81,8 @@ class TestWhereTheBodyEnds:
         assert (got.length, got.content_length, got.persistent) == (NO_BODY, 0, True)
 
     @pytest.mark.parametrize(
-        ("framing", "content_length"), [(b"Content-Length: 7", 7), (b"Transfer-Encoding: chunked", None), (b"X: y", None)]
+        ("framing", "content_length"),
+        [(b"Content-Length: 7", 7), (b"Transfer-Encoding: chunked", None), (b"X: y", None)],
     )
     @pytest.mark.parametrize(("line", "to_head"), [(b"HTTP/1.1 200 OK", True), (b"HTTP/1.1 304 x", False)])
     def test_an_answer_to_head_and_304_have_none_whatever_the_fields_say(
@@ -132,7 +153,13 @@ class TestConnection:
 
     def test_hop_by_hop_fields_stay_here_named_or_not(self) -> None:
         got = response(
-            b"Keep-Alive: timeout=5", b"Proxy-Connection: x", b"TE: x", b"Trailer: X", b"X-Hop: 1", b"Connection: X-Hop", b"A: b"
+            b"Keep-Alive: timeout=5",
+            b"Proxy-Connection: x",
+            b"TE: x",
+            b"Trailer: X",
+            b"X-Hop: 1",
+            b"Connection: X-Hop",
+            b"A: b",
         )
         assert got.fields == b"A: b\r\n"
 
@@ -157,7 +184,19 @@ class TestConnection:
 class TestFieldLines:
     @pytest.mark.parametrize(
         "line",
-        [b"X", b": v", b"X : v", b" X: v", b"\tfold", b"X: a\x00b", b"X: a\rb", b"X: a\nb", b"X\xc3: v", b"X: \x7f", b"X: a\r"],
+        [
+            b"X",
+            b": v",
+            b"X : v",
+            b" X: v",
+            b"\tfold",
+            b"X: a\x00b",
+            b"X: a\rb",
+            b"X: a\nb",
+            b"X\xc3: v",
+            b"X: \x7f",
+            b"X: a\r",
+        ],
     )
     def test_what_is_no_field_line_is_refused(self, line: bytes) -> None:
         assert response_refused(line)

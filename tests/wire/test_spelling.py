@@ -26,9 +26,7 @@ SPECIAL = [
     (b"x-b", values()),
 ]
 FIELDS = st.lists(
-    st.one_of(
-        *[st.tuples(st.just(name), value) for name, value in SPECIAL], st.tuples(some_of(TCHARS), values())
-    ),
+    st.one_of(*[st.tuples(st.just(name), value) for name, value in SPECIAL], st.tuples(some_of(TCHARS), values())),
     max_size=8,
 )
 SPACES = st.sampled_from([b"", b" ", b"  ", b"\t", b" \t "])
@@ -47,9 +45,7 @@ def canonical(name: bytes, value: bytes, upper: bool) -> bytes:
 def test_a_request_is_the_same_in_every_legal_spelling(
     fields: list[tuple[bytes, bytes]], data: st.DataObject, version: bytes
 ) -> None:
-    styles = data.draw(
-        st.lists(st.tuples(SPACES, SPACES, st.booleans()), min_size=len(fields), max_size=len(fields))
-    )
+    styles = data.draw(st.lists(st.tuples(SPACES, SPACES, st.booleans()), min_size=len(fields), max_size=len(fields)))
     odd = [spelled(name, value, *style) for (name, value), style in zip(fields, styles, strict=True)]
     plain = [canonical(name, value, style[2]) for (name, value), style in zip(fields, styles, strict=True)]
     outcomes: list[object] = []
@@ -63,9 +59,7 @@ def test_a_request_is_the_same_in_every_legal_spelling(
 
 @STEADY
 @given(FIELDS, st.data(), st.sampled_from([101, 200, 204, 304]), st.booleans())
-def test_a_response_too(
-    fields: list[tuple[bytes, bytes]], data: st.DataObject, status: int, to_head: bool
-) -> None:
+def test_a_response_too(fields: list[tuple[bytes, bytes]], data: st.DataObject, status: int, to_head: bool) -> None:
     outcomes: list[object] = []
     odd = [spelled(name, value, data.draw(SPACES), data.draw(SPACES), False) for name, value in fields]
     plain = [canonical(name, value, False) for name, value in fields]
