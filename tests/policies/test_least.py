@@ -37,7 +37,7 @@ class TestLoad:
         assert (a.in_flight, b.in_flight) == (6, 2)
 
     def test_a_slow_server_gets_less_although_it_is_as_heavy(self) -> None:
-        backend, (slow, fast) = leastconn(1, 1)
+        backend, (_, fast) = leastconn(1, 1)
         stuck = [lease_of(backend), lease_of(backend)]
         for lease in stuck:
             if lease.server is fast:
@@ -77,7 +77,7 @@ def test_nobody_with_room_is_ever_less_loaded_than_the_one_chosen(
     weights: list[int], maxconn: int, steps: list[int]
 ) -> None:
     """A negative step is a new request, another one ends a request."""
-    backend, servers = leastconn(*weights, maxconn=maxconn)
+    backend, _ = leastconn(*weights, maxconn=maxconn)
     leases: list[Lease] = []
     for step in steps:
         if step >= 0 and leases:

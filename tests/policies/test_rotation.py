@@ -11,7 +11,7 @@ from lbservice.core.backend import Backend
 from lbservice.core.pick import Outcome, Result
 from lbservice.core.server import Server
 from lbservice.policies.rotation import RoundRobin
-from tests.core.build import CLIENT, GOOD, comes_up, goes_down, lease_of, make_backend, make_server
+from tests.core.build import GOOD, comes_up, goes_down, lease_of, make_backend, make_server
 
 STEADY = settings(max_examples=80, derandomize=True, deadline=None)
 WEIGHTS = st.lists(st.integers(1, 256), min_size=1, max_size=8)
@@ -98,7 +98,7 @@ class TestWeights:
 
 class TestWhoComesAndGoes:
     def test_a_server_that_was_away_gets_no_more_than_its_share_when_it_returns(self) -> None:
-        backend, (a, b, c) = weighted(2, 1, 1)
+        backend, (a, _, _) = weighted(2, 1, 1)
         order(backend, 3)
         goes_down(backend, a)
         assert Counter(order(backend, 10).split()) == {"b": 5, "c": 5}

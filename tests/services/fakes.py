@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import CannotListenError, ConnectionRefusedError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorTime
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, capturedLogs
@@ -29,8 +29,8 @@ def pass_time(clock: Clock, seconds: float) -> None:
 
 
 @contextmanager
-def heard(*names: str) -> Iterator[list[LogEvent]]:
-    """The events of these names that are logged meanwhile; filled in at the end."""
+def heard(*names: str | None) -> Iterator[list[LogEvent]]:
+    """The events of these names (None: without a name) that are logged meanwhile; filled in at the end."""
     events: list[LogEvent] = []
     with capturedLogs() as logged:
         yield events
@@ -61,7 +61,7 @@ class FakeCheck:
         self.running += 1
         self.most_running = max(self.running, self.most_running)
         if self.takes:
-            await deferLater(self._clock, self.takes)
+            await deferLater(cast(IReactorTime, self._clock), self.takes)
         self.running -= 1
         now = self._clock.seconds()
         return CheckResult(self.passes, "L4OK" if self.passes else "L4CON", "", now, now - begun)

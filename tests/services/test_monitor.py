@@ -293,7 +293,7 @@ class TestACheckThatBreaks:
         ward.monitor.forget(server)
         ward.monitor.watch(ward.backend, server, broken)
         _, other = ward.admit("s2")
-        with heard(*[None]) as events:  # type: ignore[list-item] # this one has no name
+        with heard(None) as events:
             ward.monitor.startService()
             ward.wait(3.5)
         assert any(event["log_failure"].check(ZeroDivisionError) for event in events if "log_failure" in event)

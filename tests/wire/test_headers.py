@@ -120,8 +120,11 @@ class TestSayingWhoTheClientIs:
 
 @pytest.mark.parametrize(
     ("value", "usable"),
-    [(b"a", True), (b"0af7651916cd43dd-8448eb211c80319c", True), (b"A.b_c:d/e+f=", True), (b"a" * 128, True)]
-    + [
+    [
+        (b"a", True),
+        (b"0af7651916cd43dd-8448eb211c80319c", True),
+        (b"A.b_c:d/e+f=", True),
+        (b"a" * 128, True),
         (b"a" * 129, False),
         (b"", False),
         (b"a b", False),
@@ -129,8 +132,11 @@ class TestSayingWhoTheClientIs:
         (b"a;b", False),
         (b"{a}", False),
         (b"a\n", False),
-    ]
-    + [(b"$(id)", False), (b"\xc3", False), (b"a\\", False), (b"<a>", False)],
+        (b"$(id)", False),
+        (b"\xc3", False),
+        (b"a\\", False),
+        (b"<a>", False),
+    ],
 )
 def test_a_request_id_may_go_on_if_no_log_or_shell_can_trip_over_it(value: bytes, usable: bool) -> None:
     assert usable_request_id(value) == usable

@@ -82,8 +82,9 @@ def test_a_hostile_head_costs_no_more_than_any_other(fields: bytes) -> None:
         b"GET " + b"/" * SIZE,
         b"GET " + b" " * SIZE,
         b"GET http://" + b"a" * SIZE + b"? HTTP/1.1",
-    ]
-    + [b"GET http://" + b"%41" * (SIZE // 3) + b" HTTP/1.1", b"GET / HTTP/1." + b"1" * SIZE],
+        b"GET http://" + b"%41" * (SIZE // 3) + b" HTTP/1.1",
+        b"GET / HTTP/1." + b"1" * SIZE,
+    ],
 )
 def test_a_hostile_request_line_neither(line: bytes) -> None:
     assert refused_or_parsed_in(line + b"\r\nHost: a\r\n\r\n") < BOUND

@@ -35,8 +35,17 @@ class TestAPlainRequest:
 
     @pytest.mark.parametrize(
         ("method", "idempotent"),
-        [(b"GET", True), (b"HEAD", True), (b"PUT", True), (b"DELETE", True), (b"OPTIONS", True)]
-        + [(b"POST", False), (b"PATCH", False), (b"LIST", False), (b"get", False)],
+        [
+            (b"GET", True),
+            (b"HEAD", True),
+            (b"PUT", True),
+            (b"DELETE", True),
+            (b"OPTIONS", True),
+            (b"POST", False),
+            (b"PATCH", False),
+            (b"LIST", False),
+            (b"get", False),
+        ],
     )
     def test_only_what_is_known_to_be_idempotent_may_be_repeated(self, method: bytes, idempotent: bool) -> None:
         assert request(line=method + b" / HTTP/1.1").idempotent == idempotent
@@ -115,8 +124,25 @@ class TestRequestLine:
 
     @pytest.mark.parametrize(
         "target",
-        [b"*", b"a", b"a/b", b"?q", b"http:/a/", b"http:a", b"ftp://a/", b"ws://a/", b"http://", b"http:///x"]
-        + [b"http://u@a/", b"http://a:b@a/", b"http://a:x/", b"http://b/", b"http://a:80/", b"http://a\\b/", b"://a/"],
+        [
+            b"*",
+            b"a",
+            b"a/b",
+            b"?q",
+            b"http:/a/",
+            b"http:a",
+            b"ftp://a/",
+            b"ws://a/",
+            b"http://",
+            b"http:///x",
+            b"http://u@a/",
+            b"http://a:b@a/",
+            b"http://a:x/",
+            b"http://b/",
+            b"http://a:80/",
+            b"http://a\\b/",
+            b"://a/",
+        ],
     )
     def test_targets_that_lead_nowhere_or_elsewhere_are_refused(self, target: bytes) -> None:
         assert refusal(line=b"GET " + target + b" HTTP/1.1") == 400
@@ -156,8 +182,20 @@ class TestHost:
 
     @pytest.mark.parametrize(
         "host",
-        [b"", b":80", b"u@a", b"a/b", b"a b", b"a\tb", b"a:b", b"a:123456", b"a:-1", b"::1", b"[::1", b"::1]", b"[]"]
-        + [
+        [
+            b"",
+            b":80",
+            b"u@a",
+            b"a/b",
+            b"a b",
+            b"a\tb",
+            b"a:b",
+            b"a:123456",
+            b"a:-1",
+            b"::1",
+            b"[::1",
+            b"::1]",
+            b"[]",
             b"[g::]",
             b"a?b",
             b"a#b",
@@ -205,8 +243,29 @@ class TestFraming:
 
     @pytest.mark.parametrize(
         "spelling",
-        [b"", b"-0", b"+5", b"-5", b"5,5", b"5, 5", b"5 5", b"5;", b"0x5", b"5.0", b"5e1", b"5_0", b"1" * 19, b"five"]
-        + [b"\xb2", b"\xd9\xa5", b'"5"', b"5\x00", b"5\x0b", b"0b1", b"1,"],
+        [
+            b"",
+            b"-0",
+            b"+5",
+            b"-5",
+            b"5,5",
+            b"5, 5",
+            b"5 5",
+            b"5;",
+            b"0x5",
+            b"5.0",
+            b"5e1",
+            b"5_0",
+            b"1" * 19,
+            b"five",
+            b"\xb2",
+            b"\xd9\xa5",
+            b'"5"',
+            b"5\x00",
+            b"5\x0b",
+            b"0b1",
+            b"1,",
+        ],
     )
     def test_a_content_length_may_not_be(self, spelling: bytes) -> None:
         assert refusal(b"Content-Length: " + spelling) == 400
@@ -237,8 +296,6 @@ class TestFraming:
             b", chunked",
             b"chunked;q=1",
             b"xchunked",
-        ]
-        + [
             b"chunkedx",
             b'"chunked"',
             b"chunked chunked",
@@ -265,9 +322,18 @@ class TestFraming:
 
     @pytest.mark.parametrize(
         "disguise",
-        [b"Content-Length : 5", b"Content-Length\t: 5", b" Content-Length: 5", b"Transfer-Encoding : chunked"]
-        + [b"Transfer-Encoding\x0b: chunked", b"\x0bTransfer-Encoding: chunked", b"Transfer-Encoding\x00: chunked"]
-        + [b"Content-Length\xa0: 5", b"X: y\nContent-Length: 5", b"X: y\rContent-Length: 5"],
+        [
+            b"Content-Length : 5",
+            b"Content-Length\t: 5",
+            b" Content-Length: 5",
+            b"Transfer-Encoding : chunked",
+            b"Transfer-Encoding\x0b: chunked",
+            b"\x0bTransfer-Encoding: chunked",
+            b"Transfer-Encoding\x00: chunked",
+            b"Content-Length\xa0: 5",
+            b"X: y\nContent-Length: 5",
+            b"X: y\rContent-Length: 5",
+        ],
     )
     def test_a_disguised_framing_field_is_refused(self, disguise: bytes) -> None:
         assert refusal(disguise) == 400
@@ -380,8 +446,28 @@ class TestExpect:
 class TestFieldLines:
     @pytest.mark.parametrize(
         "line",
-        [b"X", b": v", b":", b"X : v", b"X\t: v", b" X: v", b"\tX: v", b"X Y: v", b"(X): v", b"X\xc3: v", b'"X": v']
-        + [b"X/Y: v", b"X[1]: v", b"{X}: v", b"X@: v", b"X=: v", b"X,Y: v", b"X;: v", b"X?: v", b"X\\: v"],
+        [
+            b"X",
+            b": v",
+            b":",
+            b"X : v",
+            b"X\t: v",
+            b" X: v",
+            b"\tX: v",
+            b"X Y: v",
+            b"(X): v",
+            b"X\xc3: v",
+            b'"X": v',
+            b"X/Y: v",
+            b"X[1]: v",
+            b"{X}: v",
+            b"X@: v",
+            b"X=: v",
+            b"X,Y: v",
+            b"X;: v",
+            b"X?: v",
+            b"X\\: v",
+        ],
     )
     def test_what_has_no_proper_name_is_refused(self, line: bytes) -> None:
         assert refusal(line) == refusal(b"A: b", line, b"C: d") == 400

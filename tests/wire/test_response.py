@@ -23,8 +23,8 @@ class TestStatusLine:
             (b"HTTP/1.1 200 ", b" "),
             (b"HTTP/1.1 200", b" "),
             (b"HTTP/1.1 200  a\tb", b"  a\tb"),
-        ]
-        + [(b"HTTP/1.1 200 \xc3\xa4", b" \xc3\xa4")],
+            (b"HTTP/1.1 200 \xc3\xa4", b" \xc3\xa4"),
+        ],
     )
     def test_the_reason_is_what_it_is(self, line: bytes, reason: bytes) -> None:
         assert response(line=line).reason == reason
@@ -43,17 +43,20 @@ class TestStatusLine:
             b"HTTP/1.1 099 x",
             b"HTTP/1.1  200 OK",
             b"HTTP/1.1 -20 x",
-        ]
-        + [
             b"HTTP/1.1\t200 OK",
             b" HTTP/1.1 200 OK",
             b"http/1.1 200 OK",
             b"HTTP/2.0 200 OK",
             b"HTTP/1.2 200 OK",
             b"ICY 200 OK",
-        ]
-        + [b"HTTP/1.1 200 O\x00K", b"HTTP/1.1 200 O\rK", b"HTTP/1.1 200 O\nK", b"HTTP/1.1 2OO OK", b"HTTP/1.1 200\tOK"]
-        + [b"HTTP/1.1 \xb2\xb2\xb2 OK", b"HTTP/1.1 200 \x7f"],
+            b"HTTP/1.1 200 O\x00K",
+            b"HTTP/1.1 200 O\rK",
+            b"HTTP/1.1 200 O\nK",
+            b"HTTP/1.1 2OO OK",
+            b"HTTP/1.1 200\tOK",
+            b"HTTP/1.1 \xb2\xb2\xb2 OK",
+            b"HTTP/1.1 200 \x7f",
+        ],
     )
     def test_what_is_no_status_line_is_refused(self, line: bytes) -> None:
         assert response_refused(line=line)
