@@ -169,7 +169,7 @@ class LeastConnMachine(BackendMachine):
         return policies.make("leastconn")
 
 
-STEPS = settings(max_examples=80, stateful_step_count=40, derandomize=True, deadline=None)
+STEPS = settings(max_examples=50, stateful_step_count=40, derandomize=True, deadline=None)
 
 TestRoundRobinBackend = BackendMachine.TestCase
 TestRoundRobinBackend.settings = STEPS

@@ -11,7 +11,7 @@ from lbservice.policies.least import LeastConn
 from tests.core.build import GOOD, lease_of, make_backend, make_server
 from tests.policies.test_rotation import short_request
 
-STEADY = settings(max_examples=80, derandomize=True, deadline=None)
+STEADY = settings(max_examples=50, derandomize=True, deadline=None)
 
 
 def leastconn(*weights: int, maxconn: int = 0) -> tuple[Backend, list[Server]]:

@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lbservice.core.events import Access
 from lbservice.services.accessline import MAX_FIELD, Stamp, access_line, escape, escape_sentence
@@ -20,11 +22,11 @@ def http(**known: Any) -> Access:
             "server": "s1",
             "request_line": b"GET /a?b=c HTTP/1.1",
             "request_id": b"4bf92f35-1a",
-            "head_done": 100.0025,
-            "leased": 100.0058,
-            "connected": 100.0101,
-            "responded": 100.0263,
-            "ended": 100.0308,
+            "head_done": 100.0022,
+            "leased": 100.0053,
+            "connected": 100.0094,
+            "responded": 100.0254,
+            "ended": 100.0303,
             "status": 200,
             "bytes_out": 1234,
             "process_active": 7,
@@ -41,7 +43,7 @@ def http(**known: Any) -> Access:
 def refused(**known: Any) -> Access:
     """What was no request."""
     access = Access(http=True, client="192.0.2.1:5000", frontend="web", backend="web", began=100.0)
-    return filled(access, {"ended": 100.0005, "status": 400, "termination": "PR"}, known)
+    return filled(access, {"ended": 100.0002, "status": 400, "termination": "PR"}, known)
 
 
 def tcp(**known: Any) -> Access:
@@ -49,8 +51,8 @@ def tcp(**known: Any) -> Access:
         Access(http=False, client="192.0.2.1:5000", frontend="db", backend="pg", began=100.0),
         {
             "server": "s2",
-            "leased": 100.0015,
-            "connected": 100.0048,
+            "leased": 100.0012,
+            "connected": 100.0044,
             "ended": 107.5,
             "bytes_out": 99,
             "process_active": 3,
@@ -118,6 +120,16 @@ class TestHttp:
             {"head_done": 0.0, "leased": 0.0, "connected": 0.0, "responded": 0.0, "ended": 0.0, "status": 200},
         )
         assert " 0/0/0/0/0 200 " in line(early)
+
+    @settings(max_examples=200, derandomize=True, deadline=None)
+    @given(st.lists(st.floats(0, 10), min_size=5, max_size=5).map(sorted))
+    def test_the_phases_never_add_up_to_more_than_the_whole(self, moments: list[float]) -> None:
+        """Readers of HAProxy's log reckon Td = Ta - TR - Tw - Tc - Tr."""
+        names = ("head_done", "leased", "connected", "responded", "ended")
+        got = fields(http(**{name: 100.0 + moment for name, moment in zip(names, moments, strict=True)}))
+        phases = [int(got[name]) for name in ("TR", "Tw", "Tc", "Tr")]
+        assert min(phases) >= 0
+        assert sum(phases) <= int(got["Ta"])
 
     @pytest.mark.parametrize("state", ["--", "CR", "CD", "SC", "sH", "LR", "PR", "DD"])
     def test_two_letters_say_who_ended_it_and_when(self, state: str) -> None:

@@ -116,7 +116,7 @@ class Client(Peer):
         factory.noisy = False
         factory.buildProtocol = lambda addr: self  # type: ignore[method-assign]
         network.connect(*to, factory, 60.0, source)
-        network.run()
+        network.run(network.latency)
 
     def readConnectionLost(self) -> None:
         super().readConnectionLost()
@@ -140,6 +140,8 @@ class Connection(Peer):
         super().__init__(origin.network)
         self.origin = origin
         self.answered = 0
+        self.request = b""
+        """What is being answered: a whole request, or, for an `early` origin, what of it has come."""
         self._early = False
 
     def connectionMade(self) -> None:
@@ -154,14 +156,14 @@ class Connection(Peer):
         while self._inbox and not origin.raw:
             if origin.early and not self._early and b"\r\n\r\n" in self._inbox:
                 self._early = True
-                self._answer()
+                self._answer(bytes(self._inbox))
             size = request_size(self._inbox)
             if size < 0:
                 break
             origin.requests.append(bytes(self._inbox[:size]))
             del self._inbox[:size]
             if not self._early:
-                self._answer()
+                self._answer(origin.requests[-1])
             self._early = False
 
     def readConnectionLost(self) -> None:
@@ -169,8 +171,9 @@ class Connection(Peer):
         if not self.origin.raw:
             self.close()
 
-    def _answer(self) -> None:
+    def _answer(self, request: bytes) -> None:
         origin = self.origin
+        self.request = request
         answer = origin.answers[min(origin.answered, len(origin.answers) - 1)]
         origin.answered += 1
         self.answered += 1
