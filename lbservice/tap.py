@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from dataclasses import replace
@@ -97,10 +98,24 @@ class _Tree(MultiService):
 
 
 def _refuse_to_start(error: StartError) -> NoReturn:
-    """Say it where people look: on the terminal, and in the log of twistd, whose daemons have no terminal."""
+    """Say it where people look: on the terminal, and in the log of twistd, whose daemons have no terminal.
+
+    A daemon's parent waits to hear how the start went, and twistd tells it of an Exception only:
+    after a SystemExit it would wait for good.
+    """
     Logger(namespace="lbservice").critical("{error}", error=str(error))
+    if _has_no_terminal():
+        raise error
     print(f"lbservice: {error}", file=sys.__stderr__)
     sys.exit(1)
+
+
+def _has_no_terminal() -> bool:
+    """Has twistd closed standard error, as it does for a daemon?"""
+    try:
+        return os.fstat(2).st_rdev == os.stat(os.devnull).st_rdev
+    except OSError:
+        return True
 
 
 def with_connection_limits(settings: Settings) -> Settings:

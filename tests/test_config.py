@@ -154,9 +154,7 @@ class TestWhatIsUnderstood:
         )
 
     def test_the_log_the_grace_and_a_manhole_on_a_socket(self) -> None:
-        settings = parse(
-            SMALLEST + "[loadbalancer]\nlog = my log.txt\ngrace = 5s\n[manhole]\nlisten = unix:run/m.sock"
-        )
+        settings = parse(SMALLEST + "[loadbalancer]\nlog = my log.txt\ngrace = 5s\n[manhole]\nlisten = unix:run/m.sock")
         assert (settings.log, settings.grace) == ("my log.txt", 5.0)
         assert settings.manhole == ManholeSettings(unix="run/m.sock")
 
@@ -166,9 +164,7 @@ class TestWhatIsUnderstood:
         settings = parse(
             SMALLEST + f"[manhole]\nlisten = ssh:127.0.0.1:2222\nauthorized-keys = {keys}\nhost-key = host"
         )
-        assert settings.manhole == ManholeSettings(
-            ssh=("127.0.0.1", 2222), authorized_keys=str(keys), host_key="host"
-        )
+        assert settings.manhole == ManholeSettings(ssh=("127.0.0.1", 2222), authorized_keys=str(keys), host_key="host")
 
     def test_certificates(self, tmp_path: Path) -> None:
         pem = tmp_path / "site.pem"
@@ -235,8 +231,7 @@ server s2 127.0.0.1:9003
 """
         assert problems(text) == [
             "lb.ini:1: colour = blue: stands before the first [section]",
-            "lb.ini:3: [frontend web] listen = 127.0.0.1:80800: "
-            "the port must be a whole number from 0 to 65535",
+            "lb.ini:3: [frontend web] listen = 127.0.0.1:80800: the port must be a whole number from 0 to 65535",
             "lb.ini:4: [frontend web] backend = ap: no such backend; did you mean 'app'?",
             "lb.ini:5: [frontend web] timeout client = 30: write a unit, e.g. 30s",
             "lb.ini:7: [backend app] balance = leastconns: unknown policy; did you mean 'leastconn'?",
@@ -244,8 +239,7 @@ server s2 127.0.0.1:9003
             "weight=300: must be a whole number from 0 to 256",
             "lb.ini:8: [backend app] server s1 = 127.0.0.1:9001 weight=300 wieght=2: "
             "unknown option 'wieght'; did you mean 'weight'?",
-            "lb.ini:9: [backend app] server s1 = 127.0.0.1:9002: "
-            "was already given on line 8; keep one of the two",
+            "lb.ini:9: [backend app] server s1 = 127.0.0.1:9002: was already given on line 8; keep one of the two",
             "lb.ini:10: [backend app] server s2 127.0.0.1:9003: write key = value",
             "lb.ini:11: [backand other]: unknown section; did you mean 'backend'?",
             "lb.ini:12: [manhole] listen: missing; say where, e.g. listen = unix:run/manhole.sock",
@@ -305,9 +299,7 @@ server s2 127.0.0.1:9003
         ]
 
     def test_an_unknown_key_with_nothing_like_it_lists_what_there_is(self) -> None:
-        assert said_of_backend("colour = blue").startswith(
-            "colour = blue: unknown key; one of: balance, check,"
-        )
+        assert said_of_backend("colour = blue").startswith("colour = blue: unknown key; one of: balance, check,")
 
 
 class TestFrontendSays:
@@ -335,15 +327,11 @@ class TestFrontendSays:
         lines = "\n".join((SMALLEST, "[frontend f]", "backend = app", f"listen = {value}"))
         assert any(f"listen = {value}: {said}" in sentence for sentence in problems(lines))
 
-    def test_a_certificate_that_may_not_be_read(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_certificate_that_may_not_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pem = tmp_path / "site.pem"
         pem.touch(mode=0)
         monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
-        assert f"may not read {pem}; change its owner or mode" in said_of_frontend(
-            f"listen = :443 tls cert={pem}"
-        )
+        assert f"may not read {pem}; change its owner or mode" in said_of_frontend(f"listen = :443 tls cert={pem}")
 
     @pytest.mark.parametrize("second", ["127.0.0.1:8080", "*:8080", "[::]:8080"])
     def test_an_address_is_listened_on_once(self, second: str) -> None:
@@ -405,10 +393,7 @@ class TestFrontendSays:
         ],
     )
     def test_what_belongs_to_http_has_no_place_in_tcp(self, line: str) -> None:
-        assert (
-            said_of_frontend("listen = :81", "mode = tcp", line)
-            == f"{line}: only for mode = http; take it out"
-        )
+        assert said_of_frontend("listen = :81", "mode = tcp", line) == f"{line}: only for mode = http; take it out"
 
 
 class TestBackendSays:
@@ -570,9 +555,7 @@ class TestTheFile:
     def test_that_is_not_utf_8_is_told_the_line(self, tmp_path: Path) -> None:
         file = tmp_path / "lb.ini"
         file.write_bytes(b"# ok\n# caf\xe9\n")
-        with pytest.raises(
-            ConfigError, match=rf"^{re.escape(str(file))}:2: not UTF-8; save the file as UTF-8"
-        ):
+        with pytest.raises(ConfigError, match=rf"^{re.escape(str(file))}:2: not UTF-8; save the file as UTF-8"):
             load(str(file))
 
     def test_with_a_byte_order_mark_is_read_all_the_same(self, tmp_path: Path) -> None:
@@ -589,9 +572,7 @@ EXAMPLES = [HOME / "lb.ini", *sorted((HOME / "examples").glob("*.ini"))]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_every_example_is_a_good_example(
-    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_example_is_a_good_example(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for named in ("site.pem", "site.key", "internal-ca.pem", "admins.pub"):
         (tmp_path / named).touch()

@@ -12,7 +12,7 @@ class RoundRobin(Policy):
     """Smooth weighted round robin: weights 5, 1, 1 give `a a b a c a a`, never `a a a a a b c`.
 
     Each candidate's credit grows by its weight; the largest credit wins and pays the total (the
-    algorithm of nginx's upstream module). Credits are bounded by the total weight, and survive
+    algorithm of nginx's upstream module). Credits stay about as small as the total weight, and survive
     when a server is left out for a while. Equal weights need no credits: they go around a ring.
     """
 
@@ -37,10 +37,11 @@ class RoundRobin(Policy):
         failing server's turns, and give all its requests to the same neighbour.
         """
         ring = self._ring
-        while True:
+        for _ in ring:
             self._turn = turn = (self._turn + 1) % len(ring)
             if len(candidates) == len(ring) or ring[turn] in candidates:
                 return ring[turn]
+        return candidates[0]
 
     def smooth(self, candidates: Sequence[Server]) -> Server:
         """One step of the weighted rotation among `candidates`."""

@@ -428,8 +428,10 @@ class HttpServerProtocol(Protocol):
         if self._phase is CLOSING:
             if self._client_moves():
                 self._wait_for_goodbye()
-            else:
+            elif self._unsent:
                 self.transport.abortConnection()
+            else:
+                self._close()
         elif exchange is None:
             if self._began >= 0 and not self._choked:
                 self._log_bad_request(408, "cR")

@@ -63,11 +63,11 @@ def access_line(access: Access, stamp: Stamp, offset: float) -> str:
     """The line, with its newline. `offset` is what turns monotonic seconds into the time of day."""
     a = access
     began, leased, connected = a.began, a.leased, a.connected
-    placed = a.head_done if a.http else began
-    timers = (
-        f"{-1 if leased < 0 else round((leased - placed) * 1000)}"
-        f"/{-1 if connected < 0 else round((connected - leased) * 1000)}"
-    )
+    # Whole milliseconds since it began, so that the phases add up to no more than the whole.
+    read = round((a.head_done - began) * 1000) if a.http else 0
+    placed = round((leased - began) * 1000)
+    joined = round((connected - began) * 1000)
+    timers = f"{-1 if leased < 0 else placed - read}/{-1 if connected < 0 else joined - placed}"
     total = round((a.ended - began) * 1000)
     load = (
         f"{a.process_active}/{a.frontend_active}/{a.backend_active}/{a.server_active}"
@@ -76,8 +76,8 @@ def access_line(access: Access, stamp: Stamp, offset: float) -> str:
     start = f"{a.client} [{stamp.clf(began + offset)}] {a.frontend} {a.backend}/{a.server}"
     if not a.http:
         return f"{start} {timers}/{total} {a.bytes_out} {a.termination} {load}\n"
-    head = -1 if a.head_done < 0 else round((a.head_done - began) * 1000)
-    waiting = -1 if a.responded < 0 else round((a.responded - connected) * 1000)
+    head = -1 if a.head_done < 0 else read
+    waiting = -1 if a.responded < 0 else round((a.responded - began) * 1000) - joined
     return (
         f"{start} {head}/{timers}/{waiting}/{total} {a.status} {a.bytes_out} - - {a.termination}-- {load}"
         f' {{{a.request_id.decode("latin-1")}}} "{escape(a.request_line.decode("latin-1"))}"\n'

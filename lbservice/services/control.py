@@ -137,10 +137,15 @@ class Control:
     def remove(self, path: str, *, now: bool = False, actor: str) -> Change:
         """Let a server go when its requests are done; `now` cuts them off."""
         server = self._server(path)
-        before = f"{server.settings.address} {server.state}, {server.in_flight} in flight"
+        before = (
+            f"leaving, {server.in_flight} in flight"
+            if server.leaving
+            else f"{server.settings.address} {server.state}, {server.in_flight} in flight"
+        )
+        after = "gone" if now or not server.in_flight else f"leaving, {server.in_flight} in flight"
+        change = self._done(Change("removed", path, before, after, actor))
         self.balancer.remove_server(server, now=now)
-        after = "gone" if not server.in_flight else f"leaving, {server.in_flight} in flight"
-        return self._done(Change("removed", path, before, after, actor))
+        return change
 
     def ready(self, path: str, *, actor: str) -> Change:
         """Use the server again."""

@@ -46,6 +46,7 @@ class EventLog(Service):
         self._timer: Timer | None = None
         self._fd = -1
         self._trouble = ""
+        self._torn = False
         self._next_attempt = 0.0
 
     def startService(self) -> None:
@@ -104,7 +105,7 @@ class EventLog(Service):
         text = escape_sentence(formatEvent(event) or "")
         level = f"{severity.name}: " if severity >= LogLevel.warn else ""
         failure = event.get("log_failure")
-        lines = [] if failure is None else failure.getTraceback().split("\n")
+        lines = [] if failure is None else failure.getTraceback().rstrip("\n").split("\n")
         trace = "".join(f"    {escape_sentence(line)}\n" for line in lines)
         self._write(f"{when} [lbservice] {level}{text}\n{trace}", 1)
 
@@ -114,6 +115,7 @@ class EventLog(Service):
         self._next_attempt = self._clock.seconds() + REOPEN
         try:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            self._torn = False
         except OSError as error:
             self._say_trouble(error)
 
@@ -129,10 +131,12 @@ class EventLog(Service):
             self.dropped += lines
             return
         data = text.encode("latin-1", "backslashreplace")
+        if self._torn:  # the disk was full in the middle of a line
+            data = b"\n" + data
         try:
-            written = os.write(self._fd, data)
-            if written < len(data):
-                os.write(self._fd, data[written:])  # says why it stopped: the disk is full
+            while data:
+                data = data[os.write(self._fd, data) :]
+                self._torn = bool(data)
         except OSError as error:
             self.dropped += lines
             self._say_trouble(error)

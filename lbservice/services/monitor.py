@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from lbservice.core.backend import Backend
 from lbservice.core.clock import Clock, Timer
@@ -91,6 +92,7 @@ class _Rounds:
         self._stopped = False
 
     def start(self) -> None:
+        self._stopped = False
         self._first = self._monitor._clock.callLater(self._delay, self._begin)
 
     def stop(self) -> None:
@@ -101,11 +103,14 @@ class _Rounds:
             self._loop.stop()
 
     def _begin(self) -> None:
-        done = self._loop.start(self._backend.settings.check.inter)
-        done.addErrback(lambda failure: self._monitor.log.failure("health check of {s}", failure, s=self._server.path))
+        self._loop.start(self._backend.settings.check.inter)
 
     def _round(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._ask())
+        return Deferred.fromCoroutine(self._ask()).addErrback(self._broke)
+
+    def _broke(self, failure: Failure) -> None:
+        """A check has a bug: say so, and ask again in the next round."""
+        self._monitor.log.failure("health check of {server}", failure, server=self._server.path)
 
     async def _ask(self) -> None:
         server, settings = self._server, self._backend.settings.check
@@ -118,9 +123,10 @@ class _Rounds:
         health = server.health
         interval = settings.interval(up=health.up, transition=health.transition)
         spread = 1 + JITTER * (self._monitor._random.random() - 0.5)
-        # The loop counts its intervals from `starttime`; ours differ from round to round.
-        self._loop.interval = interval * spread
-        self._loop.starttime = begun
+        # A LoopingCall keeps to the multiples of one interval; ours differ from round to round, and are
+        # counted from the beginning of the round, however long that took.
+        self._loop.starttime = now = self._monitor._clock.seconds()
+        self._loop.interval = max(0.0, begun + interval * spread - now)
 
 
 def words(seconds: float) -> str:

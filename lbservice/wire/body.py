@@ -65,7 +65,7 @@ class UntilCloseBody:
 class ChunkedBody:
     """A chunked body (RFC 9112 section 7.1): its payload without chunk lines, extensions and trailers."""
 
-    __slots__ = ("_extensions", "_left", "_partial", "_step", "done", "rest")
+    __slots__ = ("_extensions", "_left", "_partial", "_seen", "_step", "done", "rest")
 
     def __init__(self) -> None:
         self.done = False
@@ -73,6 +73,7 @@ class ChunkedBody:
         self._partial = b""
         self._left = 0
         self._extensions = 0
+        self._seen = 0
         self._step = self._size
 
     def feed(self, data: bytes) -> bytes:
@@ -126,11 +127,13 @@ class ChunkedBody:
         if data.startswith(b"\r\n", at):
             end = at + 2
         else:
-            end = data.find(b"\r\n\r\n", at, at + MAX_TRAILERS) + 4
+            fresh = at + max(0, self._seen - 3)  # what came before was looked at before
+            end = data.find(b"\r\n\r\n", fresh, at + MAX_TRAILERS) + 4
             if end < 4:
-                if len(data) - at >= MAX_TRAILERS or _BARE_LINE_END.search(data, at):
+                if len(data) - at >= MAX_TRAILERS or _BARE_LINE_END.search(data, fresh):
                     raise BadMessage(400, "an invalid trailer section (RFC 9112 section 7.1.2)")
                 self._partial = data[at:]
+                self._seen = len(self._partial)
                 return None
             if not _TRAILERS.fullmatch(data, at, end):
                 raise BadMessage(400, "an invalid trailer section (RFC 9112 section 7.1.2)")

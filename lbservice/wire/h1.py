@@ -273,7 +273,7 @@ def _frame_response(response: ResponseHead, coding: bytes | None, to_head: bool)
     if coding is not None and (length is not None or response.minor == 0):
         raise BadMessage(502, "a response with contradictory framing (RFC 9112 section 6.1)")
     status = response.status
-    if to_head or status == 304:
+    if status == 304 or (to_head and status >= 200 and status != 204):
         response.length = NO_BODY
     elif status < 200 or status == 204:
         response.length = NO_BODY

@@ -139,7 +139,7 @@ def test_chaos(make_house: MakeHouse, seed: int) -> None:
         timeout_queue=3.0,
         frontend={"timeout_client": 5.0, "timeout_keep_alive": 6.0, "maxconn": random.choice((0, 0, 4))},
     )
-    house.network.segment = random.choice((100, 1500, 1 << 20))
+    house.network.segment = random.choice((700, 1500, 1 << 20))
     house.network.capacity = random.choice((2000, 8192, 65536))
     house.network.latency = random.choice((0.0, 0.1))
     scripts = [random.choice(SCRIPTS) for _ in range(200)]
