@@ -86,6 +86,7 @@ class HttpServerProtocol(Protocol):
         self._began = -1.0
         self._body_began = 0.0
         self._body_seen = 0
+        self._told = 0
         self._moved = 0.0
         self._unsent = 0
         self._deadline = Deadline(factory.clock, self._expired)
@@ -453,6 +454,11 @@ class HttpServerProtocol(Protocol):
             self._deadline.set(now, min(settings.timeout_client, RATE_AFTER))
 
     def _body_stalls(self, now: float) -> bool:
+        exchange = self.exchange
+        if exchange is not None and exchange.access.responded >= 0:  # while an early answer moves, it may stop sending
+            before, self._told = self._told, exchange.access.bytes_out
+            if self._told != before:
+                return False
         waited = now - self._body_began
         too_slow = waited >= RATE_AFTER and self._body_seen < MIN_RATE * waited
         return too_slow or now - self._moved >= self.factory.settings.timeout_client

@@ -30,6 +30,9 @@ from lbservice.proxy.tunnel import Tunnel
 if TYPE_CHECKING:
     from lbservice.proxy.listener import TcpFactory
 
+EARLY = 64 * 1024
+"""Bytes that are read from a client before there is a server; reading shows whether it is still there."""
+
 _log = Logger()
 
 
@@ -84,7 +87,6 @@ class TcpServerProtocol(_End, Protocol):
         self.session = Session(self, address)
 
     def connectionMade(self) -> None:
-        self.transport.pauseProducing()
         self.factory.opened(self)
         self.session.start()
 
@@ -105,8 +107,8 @@ class TcpServerProtocol(_End, Protocol):
         pass
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 - Twisted's own shape
-        self._closed()
         self.session.client_lost(clean=reason.check(ConnectionDone) is not None)
+        self._closed()
         self.factory.closed(self)
 
     def stop(self) -> None:
@@ -194,6 +196,9 @@ class Session:
         )
         self._placing: Deferred[None] | None = None
         self._ended = False
+        self._early = b""
+        """What the client has sent before there is a server."""
+        self._finished_early = False
 
     def start(self) -> None:
         """Find a server and connect to it."""
@@ -225,7 +230,13 @@ class Session:
         client.transport.registerProducer(Valve(server.transport), True)
         server.transport.registerProducer(Valve(client.transport), True)
         self._idle.set(now, self._timeout)
-        client.transport.resumeProducing()
+        early, self._early = self._early, b""
+        if early:
+            self.from_client(early)
+        if self._finished_early:
+            self._tunnel.client_finished()
+        else:
+            client.transport.resumeProducing()
 
     # -- bytes -----------------------------------------------------------------------------
 
@@ -235,6 +246,10 @@ class Session:
             self._access.bytes_in += len(data)
             self._idle.set(self._seconds(), self._timeout)
             self._server.transport.write(data)
+        elif self._tunnel is None:
+            self._early += data
+            if len(self._early) > EARLY:
+                self._client.transport.pauseProducing()
 
     def from_server(self, data: bytes) -> None:
         """Bytes for the client."""
@@ -248,8 +263,10 @@ class Session:
         """The client sends no more."""
         if self._tunnel is not None:
             self._tunnel.client_finished()
+        elif self._early:
+            self._finished_early = True
         else:
-            self.end("CC")
+            self.client_lost(clean=True)
 
     def server_finished(self) -> None:
         """The server sends no more."""

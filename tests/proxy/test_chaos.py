@@ -54,6 +54,8 @@ SCRIPTS: list[Any] = [
     die,
     leave,
     BIG,
+    BIG,
+    BIG,
     wait(1.5, answer(b"late", b"X-Path: any")),
     then_close(b"HTTP/1.1 200 OK\r\nX-Path: any\r\n\r\nuntil close"),
     then_close(BIG[:1000]),
@@ -66,7 +68,7 @@ SCRIPTS: list[Any] = [
 ]
 
 
-ODDS = (10, 1, 1, 2, 0.5, 1, 0.5)
+ODDS = (10, 1, 2, 2, 0.5, 0.7, 0.5)
 HALVES = (b"GET /x HT", b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf")
 
 
@@ -92,7 +94,7 @@ class Visitor:
             ("ask", "half", "pause", "resume", "finish", "abort", "close"), (10, 1, 1, 2, 0.5, 1, 0.5)
         ):
             case ["ask"] if not self.spoiled:
-                for _ in range(random.choice((1, 1, 1, 2, 5))):
+                for _ in range(random.choice((1, 1, 2, 5, 40))):
                     self.ask()
             case ["half"] if not self.spoiled:
                 self.spoiled = True

@@ -209,6 +209,16 @@ def test_the_queue(make_house: MakeHouse) -> None:
     assert (three.fate, house.endings, house.backend.waiting) == ("closed", ["CD", "sQ"], 0)
 
 
+def test_a_client_that_leaves_the_queue(make_house: MakeHouse) -> None:
+    house = make_house(1, mode="tcp", server_maxconn=1, timeout_queue=60.0)
+    house.origin(1, raw=True)
+    house.client()
+    waiting = house.client()
+    waiting.abort()
+    house.run(1)
+    assert (house.endings, house.backend.waiting) == (["CQ"], 0)
+
+
 def test_a_full_queue(make_house: MakeHouse) -> None:
     house = make_house(1, mode="tcp", server_maxconn=1, maxqueue=1)
     house.origin(1, raw=True)
