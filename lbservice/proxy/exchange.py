@@ -97,6 +97,7 @@ class Exchange:
 
     def _idle_connection(self, server: Server) -> HttpClientProtocol | None:
         """One that may carry the request. Before what must not be sent twice, the kernel is asked if it still can."""
+        self._reused = False
         if self._fresh:
             return None
         connection = self._client.pool.take(server)

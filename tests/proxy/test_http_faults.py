@@ -286,6 +286,14 @@ def test_a_get_on_a_dying_idle_connection_is_sent_again_once(house: House) -> No
     assert (len(origin.connections), house.log[-1].retries) == (2, 0)
 
 
+def test_when_fresh_connections_die_as_well_the_retries_are_counted(house: House) -> None:
+    origin = house.origin(1, OK, *[then_close(b"SSH-2.0-x\r\n")] * 20)
+    client = house.client()
+    client.ask(GET)
+    assert response(client.ask(GET)).status == 502
+    assert (len(origin.requests), house.log[-1].retries, house.log[-1].termination) == (5, 2, "SH")
+
+
 def test_a_get_on_a_dying_idle_connection_is_not_anothers_business(make_house: MakeHouse) -> None:
     """With retries used up, the fresh connection is still tried: it was nobody's failure."""
     house = make_house(1, retries=0)
