@@ -121,11 +121,11 @@ def _has_no_terminal() -> bool:
 def with_connection_limits(settings: Settings) -> Settings:
     """Raise the limit of open files to the hard limit, and give frontends without `maxconn` their default from it.
 
-    A request may need two connections, so that is half of the open files, less a reserve.
+    A request may need two connections, so together they get half of the open files, less a reserve.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    default = max(1, (hard - RESERVED_FILES) // 2)
+    default = max(1, (hard - RESERVED_FILES) // 2 // len(settings.frontends))
     frontends = tuple(
         frontend if frontend.maxconn else replace(frontend, maxconn=default) for frontend in settings.frontends
     )

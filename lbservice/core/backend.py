@@ -42,10 +42,13 @@ class Lease:
 class Ticket:
     """A place in a backend's queue."""
 
-    __slots__ = ("granted", "info", "place")
+    __slots__ = ("avoid", "granted", "info", "place")
 
-    def __init__(self, info: PickInfo, granted: Callable[[Lease | None], None], place: int) -> None:
+    def __init__(
+        self, info: PickInfo, granted: Callable[[Lease | None], None], place: int, avoid: Sequence[Server]
+    ) -> None:
         self.info = info
+        self.avoid = avoid
         self.granted: Callable[[Lease | None], None] | None = granted
         self.place = place
         """How many were waiting before it, as the log's backend queue field says."""
@@ -146,9 +149,9 @@ class Backend:
 
     # -- waiting ---------------------------------------------------------------------------
 
-    def wait(self, info: PickInfo, granted: Callable[[Lease | None], None]) -> Ticket:
+    def wait(self, info: PickInfo, granted: Callable[[Lease | None], None], avoid: Sequence[Server] = ()) -> Ticket:
         """Queue up; `granted` is called once, with a lease, or with None when no server is left."""
-        ticket = Ticket(info, granted, self._waiting)
+        ticket = Ticket(info, granted, self._waiting, avoid)
         self._queue.append(ticket)
         self._waiting += 1
         return ticket
@@ -171,7 +174,7 @@ class Backend:
                 granted, ticket.granted = ticket.granted, None
                 if granted is not None:
                     self._waiting -= 1
-                    granted(self._lend(ticket.info))
+                    granted(self._lend(ticket.info, ticket.avoid))
         finally:
             self._serving = False
 

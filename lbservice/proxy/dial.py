@@ -7,7 +7,7 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionRefusedError, TCPTimedOutError
+from twisted.internet.error import ConnectBindError, ConnectError, ConnectionRefusedError, TCPTimedOutError
 from twisted.internet.interfaces import IAddress, IConnector, IHandshakeListener
 from twisted.internet.protocol import ClientFactory, Protocol
 from twisted.python.failure import Failure
@@ -22,8 +22,10 @@ from lbservice.proxy.transport import Network
 class DialError(Exception):
     """No usable connection. `code` is as in checks: L4CON, L4TOUT, L6RSP, L6TOUT."""
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, *, local: bool = False) -> None:
         self.code = code
+        self.local = local
+        """Is it our own lack of something (open files, ports), which says nothing about the server?"""
         self.detail = detail
         super().__init__(f"{code} {detail}")
 
@@ -98,7 +100,8 @@ class Dial(ClientFactory):
         elif reason.check(ConnectionRefusedError):
             self._fail(DialError("L4CON", f"connection refused {self._address}"))
         else:
-            self._fail(DialError("L4CON", f"{_words(reason)} {self._address}"))
+            local = reason.check(ConnectBindError) is not None
+            self._fail(DialError("L4CON", f"{_words(reason)} {self._address}", local=local))
 
     def succeeded(self) -> None:
         """The protocol can be used from now on."""

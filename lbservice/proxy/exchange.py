@@ -30,8 +30,8 @@ from lbservice.wire.message import CHUNKED, NO_BODY, RequestHead, ResponseHead
 if TYPE_CHECKING:
     from lbservice.proxy.http_server import HttpServerProtocol
 
-HELD = 64 * 1024
-"""Bytes of a request's body that are held, for a server that is not connected yet or for a repetition."""
+KEPT = 64 * 1024
+"""Bytes of a request's body that are kept, for a server that is not connected yet or for a repetition."""
 
 _log = Logger()
 
@@ -66,11 +66,10 @@ class Exchange:
     _reused = False
     _fresh = False
     """Only a fresh connection will do: a reused one has failed."""
-    _held: tuple[bytes, ...] = ()
-    """Encoded body bytes, as they go to a server."""
-    _held_size = 0
+    _kept: bytearray | None = None
+    """The beginning of the body, encoded as it goes to a server."""
     _lost_body = False
-    """Body bytes have gone out that are not held any more: the request cannot be repeated."""
+    """Body bytes have gone out that are not kept any more: the request cannot be repeated."""
     _chunking = False
 
     def __init__(self, client: HttpServerProtocol, request: RequestHead, access: Access) -> None:
@@ -153,16 +152,16 @@ class Exchange:
         client = self._client
         if request.expects_continue:
             request.expects_continue = False
-            if not self._held and not self.request_sent:
+            if not self._kept and not self.request_sent:
                 client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         data = encode_request(
             request,
             request.host or lease.server.settings.address.encode(),
             client.introduction.fields(request, access.request_id),
         )
-        if self._held:
-            data += b"".join(self._held)
-            if not request.idempotent or self._held_size > HELD:
+        if self._kept:
+            data += self._kept
+            if not request.idempotent or len(self._kept) > KEPT:
                 self._forget_body()
         access.bytes_in += len(data)
         connection.start(
@@ -181,23 +180,23 @@ class Exchange:
             self.request_sent = True
         connection = self._connection
         if connection is None:
-            self._held += (payload,)
-            self._held_size += len(payload)
-            if self._held_size > HELD:
+            if self._keep_body(payload) > KEPT:
                 self._client.hold()
             return
-        if not self._lost_body:
-            if self.request.idempotent and self._held_size + len(payload) <= HELD:
-                self._held += (payload,)
-                self._held_size += len(payload)
-            else:
-                self._forget_body()
+        if not self._lost_body and (not self.request.idempotent or self._keep_body(payload) > KEPT):
+            self._forget_body()
         self.access.bytes_in += len(payload)
         connection.send(payload)
 
+    def _keep_body(self, payload: bytes) -> int:
+        """Keep it for a server that is still sought, or for a repetition; how much is kept now."""
+        if self._kept is None:
+            self._kept = bytearray()
+        self._kept += payload
+        return len(self._kept)
+
     def _forget_body(self) -> None:
-        self._held = ()
-        self._held_size = 0
+        self._kept = None
         self._lost_body = True
         self._client.release()
 
@@ -308,6 +307,10 @@ class Exchange:
         self._connection = None
         self._finish("--" if clean else "SD", Result.OK if clean else Result.RESET)
 
+    def tunnel_over(self) -> None:
+        """An end has closed cleanly, and cannot close only its half."""
+        self._finish("--", OK)
+
     def tunnel_expired(self) -> None:
         """Nothing has moved in either direction for `timeout tunnel`."""
         self._finish("cD", Result.ABORTED)
@@ -350,6 +353,7 @@ class Exchange:
         if self._may_repeat(loss) and (self._reused or self._search().another_try(lease.server)):
             self._stage = PLACING
             self._fresh = True
+            self._client.release()  # the connection that held it back is gone
             self._place_later(None)
             return
         if timed_out:

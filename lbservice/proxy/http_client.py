@@ -127,7 +127,10 @@ class HttpClientProtocol(DialedProtocol):
         if self.server.settings.tls is None:
             self.transport.loseWriteConnection()
         else:
+            exchange = self.exchange
             self.close_softly()
+            if exchange is not None:
+                exchange.server_closed(clean=True)
 
     def close_softly(self) -> None:
         """Close once everything is written; used when nothing more is expected."""

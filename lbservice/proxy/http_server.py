@@ -18,7 +18,7 @@ from lbservice.core.server import Server
 from lbservice.proxy.closing import SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.exchange import Exchange
-from lbservice.proxy.transport import outstanding
+from lbservice.proxy.transport import host_of, outstanding
 from lbservice.wire.body import Body, reader
 from lbservice.wire.forwarded import Introduction, usable_request_id
 from lbservice.wire.h1 import BadMessage, cut_head, parse_request
@@ -76,7 +76,7 @@ class HttpServerProtocol(Protocol):
         self.clock = factory.clock
         self.seconds = factory.clock.seconds
         self.exchange: Exchange | None = None
-        host = address.host
+        host = host_of(address)
         self.info = PickInfo(host)
         self._name = f"{host}:{address.port}"
         self._frontend = factory.name
@@ -154,7 +154,7 @@ class HttpServerProtocol(Protocol):
         try:
             while data and self._phase is HEAD and not self._choked:
                 now = self.seconds()
-                if data[0] == 13 and not seen:  # CR: empty lines before a request are skipped (RFC 9112 2.2)
+                if data[0] == 13 and self._began < 0:  # CR: empty lines before a request are skipped (RFC 9112 2.2)
                     data = data[_EMPTY_LINES.match(data).end() :]  # type: ignore[union-attr] # matches b"" too
                     if data in (b"", b"\r"):
                         break
@@ -278,11 +278,13 @@ class HttpServerProtocol(Protocol):
         rest, self._buffer = self._buffer, b""
         if rest and self.exchange is not None:
             self.exchange.from_client(rest)
+        if self._eof and self.exchange is not None:
+            self.exchange.client_finished()
 
     def finish_sending(self) -> None:
         """Half-close, in tunnels. TLS has no such thing: there it is the end."""
-        if self.encrypted:
-            self._close()
+        if self.encrypted and self.exchange is not None:
+            self.exchange.tunnel_over()
         else:
             self.transport.loseWriteConnection()
 
@@ -402,6 +404,8 @@ class HttpServerProtocol(Protocol):
 
     def _half_closed(self) -> None:
         """No more requests will come, and none is being served."""
+        if self._choked and self._buffer:
+            return  # what is kept is served when the answers before it have been read
         if self._phase is HEAD and self._began >= 0:
             self._log_bad_request(400, "CR")
         self._close()
@@ -416,7 +420,10 @@ class HttpServerProtocol(Protocol):
             self._closing.over()
         exchange = self.exchange
         if exchange is not None:
-            exchange.client_lost()
+            if self._phase is TUNNEL and reason.check(ConnectionDone):
+                exchange.tunnel_over()
+            else:
+                exchange.client_lost()
         elif self._phase is HEAD and self._began >= 0:
             self._log_bad_request(400, "CR")
         self.factory.closed(self)

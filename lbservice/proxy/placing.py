@@ -114,7 +114,7 @@ class Placement(Generic[Connection]):
         if backend.queue_full:
             raise Unplaced("SQ")
         granted: Deferred[Lease | None] = Deferred(lambda _: backend.leave(ticket))
-        ticket = backend.wait(self._info, granted.callback)
+        ticket = backend.wait(self._info, granted.callback, self._tried)
         self._access.backend_queue = ticket.place
         granted.addTimeout(backend.settings.queue_patience, cast(IReactorTime, self._clock))
         self.waiting = True

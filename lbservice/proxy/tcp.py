@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,6 +25,7 @@ from lbservice.proxy.closing import SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.dial import DialedProtocol
 from lbservice.proxy.placing import Placement, Unplaced, give_back
+from lbservice.proxy.transport import host_of
 from lbservice.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class _End:
             self._closing.over()
 
 
-@implementer(IHalfCloseableProtocol)
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class TcpServerProtocol(_End, Protocol):
     """The client's end of a session."""
 
@@ -85,9 +86,17 @@ class TcpServerProtocol(_End, Protocol):
         self.factory: TcpFactory = factory
         self.clock = factory.clock
         self.session = Session(self, address)
+        self._handshake = Deadline(factory.clock, lambda: self.close(clean=False))
 
     def connectionMade(self) -> None:
         self.factory.opened(self)
+        if self.encrypted:
+            self._handshake.set(self.clock.seconds(), self.factory.settings.timeout_client)
+        else:
+            self.session.start()
+
+    def handshakeCompleted(self) -> None:
+        self._handshake.close()
         self.session.start()
 
     def dataReceived(self, data: bytes) -> None:
@@ -107,6 +116,7 @@ class TcpServerProtocol(_End, Protocol):
         pass
 
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008 - Twisted's own shape
+        self._handshake.close()
         self.session.client_lost(clean=reason.check(ConnectionDone) is not None)
         self._closed()
         self.factory.closed(self)
@@ -171,13 +181,14 @@ class Session:
 
     def __init__(self, client: TcpServerProtocol, address: Any) -> None:
         factory = client.factory
+        host = host_of(address)
         self._client = client
         self._factory = factory
         clock: Clock = factory.clock
         self._seconds = clock.seconds
         self._access = Access(
             http=False,
-            client=f"{address.host}:{address.port}",
+            client=f"{host}:{address.port}",
             frontend=factory.name,
             backend=factory.backend.name,
             began=clock.seconds(),
@@ -189,7 +200,7 @@ class Session:
         self._tunnel: Tunnel | None = None
         self._placement = Placement(
             factory,
-            PickInfo(address.host),
+            PickInfo(host),
             self._access,
             lambda server: None,
             lambda server: TcpClientProtocol(self, clock),

@@ -107,10 +107,14 @@ class _Port(tcp.Port):
                 if error.errno not in _GONE_ALREADY:
                     self._rest(error)
                 return
-            protocol: Any = self.factory.buildProtocol(self._buildAddr(address[:2]))  # type: ignore[union-attr]
-            transport = self.transport(skt, protocol, address, self, self.sessionno, self.reactor)
-            self.sessionno += 1
-            protocol.makeConnection(transport)
+            try:
+                protocol: Any = self.factory.buildProtocol(self._buildAddr(address[:2]))  # type: ignore[union-attr]
+                transport = self.transport(skt, protocol, address, self, self.sessionno, self.reactor)
+                self.sessionno += 1
+                protocol.makeConnection(transport)
+            except Exception:  # one client's trouble must not close the port, as the reactor would
+                _log.failure("accepting a connection")
+                skt.close()
 
     def _rest(self, error: OSError) -> None:
         """No open file left, or no memory: the crowd stays in the backlog, and we do not spin."""
@@ -145,6 +149,12 @@ class Network:
         connector = _Connector(host, port, factory, timeout, None, self._reactor)
         connector.connect()
         return connector
+
+
+def host_of(address: Any) -> str:
+    """A peer's address as text. IPv4 clients of an IPv6 listener are IPv4 clients."""
+    host: str = address.host
+    return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 
 def outstanding(transport: Any) -> int:

@@ -52,7 +52,7 @@ class Balancer(Service):
         self._factories: list[FrontendFactory] = []
         self._began = clock.seconds()
         self._bound = False
-        self._hurry: Deferred[None] | None = None
+        self._hurry: Deferred[None] = Deferred()
         for backend_settings in settings.backends:
             self._make_backend(backend_settings)
         process = Process()
@@ -152,11 +152,10 @@ class Balancer(Service):
 
     def hurry(self) -> None:
         """Do not wait any longer for connections to end."""
-        if self._hurry is not None and not self._hurry.called:
+        if not self._hurry.called:
             self._hurry.callback(None)
 
     async def _stop(self) -> None:
-        self._hurry = Deferred()
         active = sum(frontend.active for frontend in self.frontends.values())
         self.log.info(
             "stopping: {active} connections have up to {grace} to finish",

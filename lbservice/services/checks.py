@@ -23,8 +23,8 @@ MAX_FIELDS = 200
 class Check(Protocol):
     """One way to ask a server how it is."""
 
-    async def run(self, server: Server) -> CheckResult:
-        """Ask once; the time it may take is the check's own."""
+    async def run(self, server: Server) -> CheckResult | None:
+        """Ask once; the time it may take is the check's own. None when we could not even ask."""
 
 
 class TcpCheck:
@@ -35,13 +35,13 @@ class TcpCheck:
         self._network = network
         self._clock = clock
 
-    async def run(self, server: Server) -> CheckResult:
+    async def run(self, server: Server) -> CheckResult | None:
         start = self._clock.seconds()
         protocol = _Probe(b"")
         try:
             await Dial(self._network, self._clock, server.settings, protocol, self._settings.patience).done
         except DialError as error:
-            return self._result(start, False, error.code, error.detail)
+            return None if error.local else self._result(start, False, error.code, error.detail)
         protocol.close()
         code = "L4OK" if server.settings.tls is None else "L6OK"
         return self._result(start, True, code, "")
@@ -54,7 +54,7 @@ class TcpCheck:
 class HttpCheck(TcpCheck):
     """Does it answer a request with an expected status?"""
 
-    async def run(self, server: Server) -> CheckResult:
+    async def run(self, server: Server) -> CheckResult | None:
         settings, clock = self._settings, self._clock
         start = clock.seconds()
         host = settings.host or server.settings.address
@@ -65,7 +65,8 @@ class HttpCheck(TcpCheck):
         try:
             await Dial(self._network, clock, server.settings, probe, settings.patience).done
         except DialError as error:
-            return self._result(start, False, error.code, error.detail)
+            probe.close()
+            return None if error.local else self._result(start, False, error.code, error.detail)
         late = clock.callLater(max(0.001, settings.patience - (clock.seconds() - start)), probe.give_up)
         try:
             head = await probe.head

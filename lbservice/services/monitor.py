@@ -119,7 +119,8 @@ class _Rounds:
             result = await self._check.run(server)
             if self._stopped:
                 return
-            self._monitor.observe(self._backend, server, result)
+            if result is not None:
+                self._monitor.observe(self._backend, server, result)
         health = server.health
         interval = settings.interval(up=health.up, transition=health.transition)
         spread = 1 + JITTER * (self._monitor._random.random() - 0.5)

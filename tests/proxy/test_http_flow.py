@@ -205,3 +205,17 @@ def test_bodies_are_passed_on_as_they_come_not_when_they_are_whole(house: House)
     client.send(GET)
     house.run(15)
     assert 0 < client.take().count(b"x") < 100
+
+
+def test_a_second_request_is_not_lost_when_its_client_closed_its_half(house: House) -> None:
+    """Even if the first answer ends while the client does not read."""
+    house.origin(1, answer(b"x" * 150_000))
+    client = house.client()
+    client.lingers = True
+    client.stop_reading()
+    client.send(GET + GET)
+    client.finish()
+    house.run()
+    client.read_on()
+    house.run()
+    assert house.endings == ["200 --", "200 --"]

@@ -170,3 +170,20 @@ def test_an_upgrade_is_never_asked_for_twice_on_a_used_connection(house: House) 
     chat.client.abort()
     house.run()
     assert (len(house.pool), chat.server.fate) == (0, "reset")
+
+
+def test_a_client_that_finished_before_the_101_is_passed_on(house: House) -> None:
+    origin = house.origin(1, raw=True)
+    client = house.client()
+    client.lingers = True
+    client.send(ASK)
+    house.run()
+    client.finish()
+    house.run()
+    origin.last.take()
+    origin.last.send(AGREE)
+    house.run()
+    assert origin.last.eof
+    origin.last.close()
+    house.run()
+    assert house.endings == ["101 --"]

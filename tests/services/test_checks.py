@@ -32,7 +32,11 @@ class Visit:
         assert check is not None
         server = Server("app", ServerSettings("s1", *ADDRESS), Health())
         done = Deferred.fromCoroutine(check.run(server))
-        done.addCallback(self.results.append)
+        done.addCallback(self.take)
+
+    def take(self, result: CheckResult | None) -> None:
+        assert result is not None, "a check of a server always has a result"
+        self.results.append(result)
 
     def wait(self, seconds: float = 2 * STEP) -> None:
         pass_time(self.clock, seconds)

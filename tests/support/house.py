@@ -12,7 +12,15 @@ from lbservice.core.events import Access
 from lbservice.core.frontend import Frontend, Process
 from lbservice.core.health import Health
 from lbservice.core.server import Server
-from lbservice.core.settings import BackendSettings, FrontendSettings, Listen, ServerSettings
+from lbservice.core.settings import (
+    BackendSettings,
+    FrontendSettings,
+    Listen,
+    ListenTls,
+    ServerSettings,
+    ServerTls,
+)
+from lbservice.proxy import tls
 from lbservice.proxy.idle import IdlePool
 from lbservice.proxy.listener import FrontendFactory, HttpFactory, TcpFactory
 from tests.support.actors import Client, Origin, Script
@@ -21,10 +29,33 @@ from tests.support.wire import Address, MemoryNetwork
 FRONT: Address = ("192.0.2.1", 80)
 
 
+class SecureNetwork:
+    """The in-memory network for actors that speak TLS: servers show `cert`, clients believe anybody."""
+
+    def __init__(self, network: MemoryNetwork, cert: str = "") -> None:
+        self._network = network
+        self._cert = cert
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    def listen(self, host: str, port: int, factory: Any) -> Any:
+        """As Network.listen."""
+        secure = tls.listening(factory, ListenTls(self._cert), self._network.clock)
+        return self._network.listen(host, port, secure)
+
+    def connect(self, host: str, port: int, factory: Any, timeout: float, source: Address | None = None) -> Any:
+        """As Network.connect."""
+        secure = tls.dialing(factory, host, ServerTls(verify=False), self._network.clock)
+        return self._network.connect(host, port, secure, timeout, source)
+
+
 class House:
     """`servers` names them: s1 is at 10.0.0.1:8000, and so on. `log` holds every finished Access.
 
-    Keywords are those of BackendSettings and FrontendSettings, and `server_maxconn`.
+    Keywords are those of BackendSettings and FrontendSettings, and `server_maxconn`. With `listen_tls` the
+    frontend and its clients speak TLS; with `server_tls` the balancer and its servers, which
+    show `cert`.
     """
 
     def __init__(
@@ -34,6 +65,9 @@ class House:
         mode: str = "http",
         server_maxconn: int = 0,
         frontend: dict[str, Any] | None = None,
+        listen_tls: ListenTls | None = None,
+        server_tls: ServerTls | None = None,
+        cert: str = "",
         **backend: Any,
     ) -> None:
         self.clock = Clock()
@@ -42,12 +76,14 @@ class House:
         self.log: list[Access] = []
         self.origins: list[Origin] = []
         self.clients: list[Client] = []
+        self._outside: Any = SecureNetwork(self.network) if listen_tls else self.network
+        self._inside: Any = SecureNetwork(self.network, cert) if server_tls else self.network
         self.settings = BackendSettings(name="app", **backend)
         self.backend = Backend(self.settings, policies.make(self.settings.balance), gone=self.pool.drop)
         for number in range(1, servers + 1):
-            settings = ServerSettings(f"s{number}", f"10.0.0.{number}", 8000, maxconn=server_maxconn)
+            settings = ServerSettings(f"s{number}", f"10.0.0.{number}", 8000, maxconn=server_maxconn, tls=server_tls)
             self.backend.add(Server("app", settings, Health()))
-        listen = (Listen(*FRONT),)
+        listen = (Listen(*FRONT, tls=listen_tls),)
         self.frontend = Frontend(
             FrontendSettings(name="www", listen=listen, backend="app", mode=mode, **(frontend or {})), Process()
         )
@@ -59,7 +95,7 @@ class House:
 
     def origin(self, number: int = 1, *answers: bytes | Script, **how: Any) -> Origin:
         """Let server `s{number}` come to life."""
-        origin = Origin(self.network, (f"10.0.0.{number}", 8000), *answers, **how)
+        origin = Origin(self._inside, (f"10.0.0.{number}", 8000), *answers, **how)
         self.origins.append(origin)
         return origin
 
@@ -69,7 +105,7 @@ class House:
 
     def client(self, source: str = "198.51.100.7") -> Client:
         """A client, connected to the frontend."""
-        client = Client(self.network, FRONT, (source, 0))
+        client = Client(self._outside, FRONT, (source, 0))
         self.clients.append(client)
         return client
 
