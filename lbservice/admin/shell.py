@@ -58,6 +58,8 @@ class Shell:
         backup: bool = False,
     ) -> Change:
         """A new server at "HOST:PORT"; it takes requests from now on."""
+        _must_be(bool, backup=backup)
+        _must_be(str, backend=backend, name=name, address=address)
         try:
             parse_address(address)
             # The words of lb.ini, so that the same limits hold and the same sentences explain them.
@@ -69,6 +71,7 @@ class Shell:
 
     def remove(self, server: str, now: bool = False) -> Change:
         """Let a server go when its requests are done; now=True cuts them off."""
+        _must_be(bool, now=now)
         return self._control.remove(server, now=now, actor=self._actor)
 
     def drain(self, server: str) -> Change:
@@ -103,3 +106,10 @@ class Shell:
         if len(call) < HELP_COLUMN:
             return f"{call:{HELP_COLUMN}}{what}"
         return f"{call}\n{'':{HELP_COLUMN}}{what}"
+
+
+def _must_be(kind: type, **arguments: object) -> None:
+    """Python would take anything for true; a slip of the finger must not cut connections."""
+    for name, value in arguments.items():
+        if type(value) is not kind:
+            raise ControlError(f"{name}={value!r}: give {'True or False' if kind is bool else 'a text in quotes'}")

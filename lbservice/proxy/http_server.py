@@ -322,14 +322,15 @@ class HttpServerProtocol(Protocol):
 
     def _refuse(self, bad: BadMessage) -> None:
         """No exchange was begun: answer, log, close."""
-        self._log_bad_request(bad.status, "PR")
-        self._answer(bad.status)
+        self._answer_bad_request(bad.status, "PR")
+
+    def _answer_bad_request(self, status: int, termination: str) -> None:
+        page = error_response(status, close=True)
+        self._log_bad_request(status, termination, len(page))
+        self.transport.write(page)
         self._linger()
 
-    def _answer(self, status: int) -> None:
-        self.transport.write(error_response(status, close=True))
-
-    def _log_bad_request(self, status: int, termination: str) -> None:
+    def _log_bad_request(self, status: int, termination: str, sent: int = 0) -> None:
         factory = self.factory
         access = Access(
             http=True,
@@ -339,6 +340,7 @@ class HttpServerProtocol(Protocol):
             began=max(self._began, 0.0),
         )
         access.status = status
+        access.bytes_out = sent
         access.termination = termination
         access.ended = self.seconds()
         if self._began < 0:
@@ -442,9 +444,7 @@ class HttpServerProtocol(Protocol):
                 self._close()
         elif exchange is None:
             if self._began >= 0 and not self._choked:
-                self._log_bad_request(408, "cR")
-                self._answer(408)
-                self._linger()
+                self._answer_bad_request(408, "cR")
             elif self._choked and self._client_moves():
                 self._deadline.set(now, settings.timeout_client)
             else:

@@ -73,6 +73,8 @@ class Placement(Generic[Connection]):
             if lease is None:
                 lease = backend.acquire(self._info, self._tried) or await self._queue()
             server = lease.server
+            if self._tried and server is not self._tried[-1]:
+                access.redispatched = True
             if access.leased < 0:
                 access.leased = self._clock.seconds()
             connection = self._idle(server)
@@ -89,8 +91,6 @@ class Placement(Generic[Connection]):
                     if not self.another_try(server):
                         raise Unplaced("sC" if error.timed_out else "SC") from error
                     continue
-            if self._tried and server is not self._tried[-1]:
-                access.redispatched = True
             return lease, connection
 
     def another_try(self, failed: Server) -> bool:

@@ -199,6 +199,8 @@ class Control:
             raise ControlError(f"no backend {name!r}; there are: {known}") from None
 
     def _server(self, path: str) -> Server:
+        if not isinstance(path, str):
+            raise ControlError(f'{path!r}: name a server as BACKEND/SERVER, in quotes, e.g. "app/s1"')
         backend, slash, name = path.partition("/")
         if not slash:
             raise ControlError(f"{path!r}: name a server as BACKEND/SERVER, e.g. app/s1")

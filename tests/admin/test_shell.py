@@ -111,6 +111,25 @@ class TestChanges:
         assert event["actor"] == "alice (uid 1000) at the shell"
 
 
+class TestSlips:
+    """Python would take a text for true, and a number for a name."""
+
+    @pytest.mark.parametrize(
+        "slip",
+        [
+            lambda lb: lb.remove("app/s1", now="x"),
+            lambda lb: lb.remove(1),
+            lambda lb: lb.add("app", "s9", 23101),
+            lambda lb: lb.add("app", "s9", "127.0.0.1:9009", backup="no"),
+        ],
+    )
+    def test_what_has_the_wrong_type_changes_nothing(self, lb: Shell, slip: Any) -> None:
+        before = [repr(row) for row in lb.servers()]
+        with pytest.raises(ControlError):
+            slip(lb)
+        assert [repr(row) for row in lb.servers()] == before
+
+
 class TestCompletion:
     """What Tab offers: names after a dot, and servers inside the quotes of a verb."""
 

@@ -73,6 +73,13 @@ def test_a_large_post_waits_for_its_second_server_in_bounded_memory(make_house: 
     assert body_of(origin.requests[0]) == body
 
 
+def test_the_log_counts_the_bytes_of_a_refusal(house: House) -> None:
+    client = house.client()
+    client.lingers = True
+    sent = client.ask(b"GET / HTTP/9.9\r\n\r\n")
+    assert (response(sent).status, house.log[-1].bytes_out) == (505, len(sent))
+
+
 def test_when_all_refuse_it_is_503(make_house: MakeHouse) -> None:
     house = make_house(3)
     client = house.client()
@@ -80,6 +87,7 @@ def test_when_all_refuse_it_is_503(make_house: MakeHouse) -> None:
     assert (got.status, house.endings) == (503, ["503 SC"])
     assert int(got["Retry-After"]) > 0
     assert [server.connect_errors for server in house.backend] == [1, 1, 1]
+    assert (house.log[-1].retries, house.log[-1].redispatched) == (2, True)
     assert client.fate is None
     assert response(client.ask(GET)).status == 503
 
