@@ -18,6 +18,8 @@ from typing import Any, cast
 from twisted.internet import main, tcp
 from twisted.logger import Logger
 
+from lbservice.reactor import TURN
+
 BACKLOG = 1024
 """Connections that the kernel holds ready for us; it caps this at net.core.somaxconn."""
 
@@ -33,12 +35,33 @@ _log = Logger()
 
 
 class _WriteThrough:
-    """Mixed in before `tcp.Connection`, whose attributes it uses: `write` as described above."""
+    """Mixed in before `tcp.Connection`, whose attributes it uses: `write` as described above.
+
+    Within a turn of the reactor, what is written in small pieces waits in `unflushed` for its end.
+    """
+
+    unflushed = b""
 
     def write(self: Any, data: bytes) -> None:
         if self._tempDataLen or self.dataBuffer or not self.connected or self._writeDisconnected or not data:
             super().write(data)  # type: ignore[misc] # of tcp.Connection
             return
+        if not TURN.open:
+            self._send(data)
+            return
+        if not self.unflushed:
+            TURN.waiting.append(self)
+        self.unflushed += data
+        if len(self.unflushed) > self.bufferSize:
+            self.flush()
+
+    def flush(self: Any) -> None:
+        """Send what has waited. Called again at the end of the turn, with nothing then."""
+        data, self.unflushed = self.unflushed, b""
+        if data and self.connected:
+            self._send(data)
+
+    def _send(self: Any, data: bytes) -> None:
         try:
             sent = self.socket.send(data)
         except OSError:  # would block, or broken: the stock path finds out which, and reports it
@@ -165,7 +188,7 @@ def outstanding(transport: Any) -> int:
     """
     connection = getattr(transport, "transport", transport)
     buffered = getattr(connection, "_tempDataLen", 0) + len(getattr(connection, "dataBuffer", b""))
-    buffered -= getattr(connection, "offset", 0)
+    buffered += len(getattr(connection, "unflushed", b"")) - getattr(connection, "offset", 0)
     skt = getattr(connection, "socket", None)
     if skt is None:
         return buffered
