@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD = 64 * 1024
 MAX_FIELDS = 200
+"""What a response head may be at most, of a check as of a request: bytes, and the number of fields."""
 MAX_INTERIM = 16
 """1xx responses before the final one; a server that sends more is broken."""
 MAX_REQUESTS = 1000

@@ -13,11 +13,9 @@ from lbservice.core.health import CheckResult
 from lbservice.core.server import Server
 from lbservice.core.settings import CheckSettings
 from lbservice.proxy.dial import Dial, DialedProtocol, DialError
+from lbservice.proxy.http_client import MAX_FIELDS, MAX_HEAD
 from lbservice.proxy.transport import Network
 from lbservice.wire.h1 import BadMessage, cut_head, parse_response
-
-MAX_HEAD = 64 * 1024
-MAX_FIELDS = 200
 
 
 class Check(Protocol):

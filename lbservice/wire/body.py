@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from lbservice.wire.h1 import BadMessage
+from lbservice.wire.h1 import BARE_LINE_END, BadMessage
 from lbservice.wire.headers import TOKEN
 from lbservice.wire.message import CHUNKED, UNTIL_CLOSE
 
@@ -22,7 +22,6 @@ MAX_TRAILERS = 8192
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*+;[\t -~\x80-\xff]*+)?+)\r\n")
 _PART_OF_SIZE = re.compile(rb"[0-9A-Fa-f]{0,15}(?:[ \t]*+(?:;[\t -~\x80-\xff]*+)?+)\r?")
 _TRAILERS = re.compile(rb"(?:" + TOKEN + rb":[\t -~\x80-\xff]*+\r\n)*+\r\n")
-_BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 
 
 class LengthBody:
@@ -130,7 +129,7 @@ class ChunkedBody:
             fresh = at + max(0, self._seen - 3)  # what came before was looked at before
             end = data.find(b"\r\n\r\n", fresh, at + MAX_TRAILERS) + 4
             if end < 4:
-                if len(data) - at >= MAX_TRAILERS or _BARE_LINE_END.search(data, fresh):
+                if len(data) - at >= MAX_TRAILERS or BARE_LINE_END.search(data, fresh):
                     raise BadMessage(400, "an invalid trailer section (RFC 9112 section 7.1.2)")
                 self._partial = data[at:]
                 self._seen = len(self._partial)

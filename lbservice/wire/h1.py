@@ -56,7 +56,7 @@ _RESPONSE_FIELD = re.compile(
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 """Connection options that are no field names."""
 _ODD_METHODS = frozenset((b"CONNECT", b"TRACE"))
-_BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
+BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)", re.S)
 
 
@@ -70,7 +70,7 @@ def cut_head(data: bytes, limit: int, seen: int = 0) -> int:
     end = data.find(b"\r\n\r\n", seen, limit)
     if end >= 0:
         return end + 4
-    if _BARE_LINE_END.search(data, seen, limit):
+    if BARE_LINE_END.search(data, seen, limit):
         raise BadMessage(400, "a line ends without CR LF (RFC 9112 section 2.2)")
     if len(data) >= limit:
         raise BadMessage(431 if data.find(b"\r\n", 0, limit) >= 0 else 414, f"a head of more than {limit} bytes")
