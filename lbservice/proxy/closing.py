@@ -6,10 +6,10 @@ from typing import Any
 
 from lbservice.core.clock import Clock
 from lbservice.proxy.deadline import Deadline
-from lbservice.proxy.transport import outstanding
+from lbservice.proxy.pace import Uptake
 
 PATIENCE = 30.0
-"""Seconds without any progress after which the rest is given up."""
+"""Seconds in which the peer must take something, or the rest is given up."""
 
 
 class SoftClose:
@@ -18,12 +18,12 @@ class SoftClose:
     Its owner calls `over` when the connection is lost.
     """
 
-    __slots__ = ("_clock", "_deadline", "_left", "_transport")
+    __slots__ = ("_clock", "_deadline", "_transport", "_uptake")
 
     def __init__(self, transport: Any, clock: Clock) -> None:
         self._transport = transport
         self._clock = clock
-        self._left = outstanding(transport)
+        self._uptake = Uptake(transport, clock.seconds(), PATIENCE)
         self._deadline = Deadline(clock, self._expired)
 
     def start(self) -> None:
@@ -37,8 +37,8 @@ class SoftClose:
         self._deadline.close()
 
     def _expired(self) -> None:
-        before, self._left = self._left, outstanding(self._transport)
-        if self._left < before:
-            self._deadline.set(self._clock.seconds(), PATIENCE)
-        else:
+        now = self._clock.seconds()
+        if self._uptake.stalls(now):
             self._transport.abortConnection()
+        else:
+            self._deadline.set(now, PATIENCE)

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 KEPT = 64 * 1024
 """Bytes of a request's body that are kept, for a server that is not connected yet or for a repetition."""
 
+CONTINUE_AFTER = 2.0
+"""Seconds that a server has to say 100 (Continue); then we say it, for servers that do not know of it."""
+
 _log = Logger()
 
 
@@ -151,9 +154,10 @@ class Exchange:
         request = self.request
         client = self._client
         if request.expects_continue:
-            request.expects_continue = False
-            if not self._kept and not self.request_sent:
-                client.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if self._kept is None and not self.request_sent:
+                client.await_body(CONTINUE_AFTER)
+            else:
+                request.expects_continue = False  # the client did not wait
         data = encode_request(
             request,
             request.host or lease.server.settings.address.encode(),
@@ -174,7 +178,9 @@ class Exchange:
 
     def request_data(self, payload: bytes, *, done: bool) -> None:
         """More of the request's body, from the client."""
-        if self.request.length == CHUNKED:
+        request = self.request
+        request.expects_continue = False
+        if request.length == CHUNKED:
             payload = (chunk(payload) if payload else b"") + (LAST_CHUNK if done else b"")
         if done:
             self.request_sent = True
@@ -183,7 +189,7 @@ class Exchange:
             if self._keep_body(payload) > KEPT:
                 self._client.hold()
             return
-        if not self._lost_body and (not self.request.idempotent or self._keep_body(payload) > KEPT):
+        if not self._lost_body and (not request.idempotent or self._keep_body(payload) > KEPT):
             self._forget_body()
         self.access.bytes_in += len(payload)
         connection.send(payload)
@@ -208,9 +214,23 @@ class Exchange:
         return self.request.upgrade is not None
 
     def interim(self, head: ResponseHead) -> None:
-        """A 1xx response: passed on, but for 100, which we have answered ourselves."""
-        if head.status != 100 and self.request.minor:
+        """A 1xx response: passed on, a 100 only while the client still waits for it."""
+        if head.status == 100:
+            if self.request.expects_continue:
+                self.say_continue()
+                self._client.await_body()
+        elif self.request.minor:
             self._write(encode_response(head, b"", b""))
+
+    @property
+    def asks_for_body(self) -> bool:
+        """Is it the client's turn to send its body? Not while it waits for a 100 and no server has been asked."""
+        return self._connection is not None or not self.request.expects_continue
+
+    def say_continue(self) -> None:
+        """Let the client send its body: the server has said so, or says nothing."""
+        self.request.expects_continue = False
+        self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def response(self, head: ResponseHead, payload: bytes, *, done: bool) -> None:
         """The final response head, and what of the body came with it."""

@@ -16,6 +16,7 @@ from lbservice.proxy.closing import SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.dial import DialedProtocol
 from lbservice.proxy.idle import IdlePool
+from lbservice.proxy.pace import Uptake
 from lbservice.proxy.transport import outstanding, still_open
 from lbservice.wire.body import Body, reader
 from lbservice.wire.h1 import BadMessage, cut_head, parse_response
@@ -70,8 +71,8 @@ class HttpClientProtocol(DialedProtocol):
         self._interim = 0
         self._tunnel = False
         self._reading = True
-        self._choked = False
-        self._unsent = 0
+        self._uptake: Uptake | None = None
+        """How it takes the request, while it does not take it fast enough."""
         self._closing: SoftClose | None = None
 
     def connectionMade(self) -> None:
@@ -206,8 +207,8 @@ class HttpClientProtocol(DialedProtocol):
         if self._interim > MAX_INTERIM:
             raise BadMessage(502, f"more than {MAX_INTERIM} interim responses")
         if head.status == 101:
-            if not exchange.wants_upgrade:
-                raise BadMessage(502, "101 without an Upgrade in the request")
+            if not (exchange.wants_upgrade and exchange.request_sent):
+                raise BadMessage(502, "101 before the whole request, or without an Upgrade in it")
             self._buffer = rest
             exchange.upgraded(head)
             return
@@ -236,7 +237,7 @@ class HttpClientProtocol(DialedProtocol):
         if not self._reading:
             self.resume()
         assert exchange is not None
-        if not exchange.request_sent:
+        if not exchange.request_sent or (exchange.request.length and outstanding(self.transport)):
             self.close()  # an early answer: the rest of the request must not be taken for a new one
         elif self._reusable and self.requests < MAX_REQUESTS and self._pool.put(self):
             self._deadline.set(self._seconds(), IDLE_SECONDS)
@@ -283,33 +284,32 @@ class HttpClientProtocol(DialedProtocol):
             exchange.server_lost(self, loss, why)
 
     def _expired(self) -> None:
+        now = self._seconds()
         exchange = self.exchange
         if exchange is None:
             self.close_softly()
         elif self._tunnel:
             exchange.tunnel_expired()
-        elif self._choked and not self._takes_bytes():
+        elif self._silent(exchange, now):
             self._broken(Loss.TIMED_OUT, "")
-        elif not self._reading or not exchange.request_sent:
-            self._deadline.set(self._seconds(), self._timeout)  # we wait for the client, not for the server
         else:
-            self._broken(Loss.TIMED_OUT, "")
+            self._deadline.set(now, self._timeout)
 
-    def _takes_bytes(self) -> bool:
-        """Has the server taken anything of what we wrote since this was last asked?"""
-        before, self._unsent = self._unsent, outstanding(self.transport)
-        return self._unsent < before
+    def _silent(self, exchange: Exchange, now: float) -> bool:
+        """Is it the server that we wait for? Not while it takes the request, nor while the client is still sending it."""
+        if self._uptake is not None:
+            return self._uptake.stalls(now)
+        return self._reading and exchange.request_sent
 
     # -- IPushProducer: the server's side of back-pressure ------------------------------------
 
     def pauseProducing(self) -> None:
-        self._choked = True
-        self._unsent = outstanding(self.transport)
+        self._uptake = Uptake(self.transport, self._seconds(), self._timeout, rate=0)
         if self.exchange is not None:
             self.exchange.hold_client()
 
     def resumeProducing(self) -> None:
-        self._choked = False
+        self._uptake = None
         if self.exchange is not None:
             self.exchange.release_client()
 

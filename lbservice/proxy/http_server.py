@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone
@@ -18,8 +19,9 @@ from lbservice.core.server import Server
 from lbservice.proxy.closing import SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.exchange import Exchange
-from lbservice.proxy.transport import host_of, outstanding
-from lbservice.wire.body import Body, reader
+from lbservice.proxy.pace import Intake, Uptake
+from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, host_of, tcp_state, unread
+from lbservice.wire.body import Body, LengthBody, reader
 from lbservice.wire.forwarded import Introduction, usable_request_id
 from lbservice.wire.h1 import BadMessage, cut_head, parse_request
 from lbservice.wire.message import NO_BODY
@@ -33,11 +35,9 @@ PIPELINED = 64 * 1024
 LINGER = 2.0
 """Seconds that we go on reading after a refusal, so that a reset does not destroy our answer on its way."""
 ABANDONED = 0.5
-"""Seconds that a client which closed its half gets for its answer to begin, before it counts as gone."""
-RATE_AFTER = 10.0
-MIN_RATE = 100
-"""Bytes a second that a request body must bring on average, once `RATE_AFTER` seconds have passed."""
-
+"""Seconds without an answer, or more of it, after which a client that has closed its half counts as gone."""
+WATCH = 0.5
+"""Seconds from one look to the next at a client that is not read: the reactor would not tell that it has gone."""
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 
@@ -84,11 +84,12 @@ class HttpServerProtocol(Protocol):
         self._buffer = b""
         self._body: Body | None = None
         self._began = -1.0
-        self._body_began = 0.0
-        self._body_seen = 0
+        self._intake: Intake | None = None
+        """How the client brings the body of its request, the last one or the one being served."""
+        self._uptake: Uptake | None = None
+        """How it takes our last answer, while it does not take it fast enough (`_choked`) or we are closing."""
         self._told = 0
-        self._moved = 0.0
-        self._unsent = 0
+        """Of the answer's bytes: how many had been written when this was last looked at."""
         self._deadline = Deadline(factory.clock, self._expired)
         self._choked = False
         self._held = False
@@ -200,9 +201,10 @@ class HttpServerProtocol(Protocol):
         else:
             self._phase = BODY
             self._body = reader(request.length)
-            self._body_began = self._moved = now
-            self._body_seen = 0
-            self._deadline.set(now, min(factory.settings.timeout_client, RATE_AFTER))
+            settings = factory.settings
+            first = settings.timeout_client_head if request.expects_continue else inf
+            intake = self._intake = Intake(now, settings.timeout_client, first)
+            self._deadline.set(now, intake.due - now)
             if rest:
                 try:
                     rest = self._feed(exchange, rest)
@@ -214,7 +216,6 @@ class HttpServerProtocol(Protocol):
 
     def _more_body(self, data: bytes) -> None:
         assert self.exchange is not None
-        self._moved = self.seconds()
         try:
             rest = self._feed(self.exchange, data)
         except BadMessage as bad:
@@ -228,10 +229,11 @@ class HttpServerProtocol(Protocol):
 
     def _feed(self, exchange: Exchange, data: bytes) -> bytes:
         """Pass body bytes on; returns what came behind the body."""
-        body = self._body
+        body, intake = self._body, self._intake
         assert body is not None
+        assert intake is not None
         payload = body.feed(data)
-        self._body_seen += len(payload)
+        intake.came(len(payload), self.seconds())
         if body.done:
             self._body = None
             self._phase = WAIT
@@ -261,15 +263,23 @@ class HttpServerProtocol(Protocol):
         if not self._held and not self._eof:
             self._held = True
             self.transport.pauseProducing()
+            self._deadline.set(self.seconds(), WATCH)
 
     def release(self) -> None:
         """Read again."""
         if self._held and not self._gone:
             self._held = False
-            self._body_began = self._moved = self.seconds()
-            self._body_seen = 0
+            if self._intake is not None:
+                self._intake.restart(self.seconds())
             if not self._eof:
                 self.transport.resumeProducing()
+
+    def await_body(self, patience: float = inf) -> None:
+        """From now on the body may come, which the client has announced; after `patience` seconds it is asked for."""
+        assert self._intake is not None
+        now = self.seconds()
+        self._intake.restart(now)
+        self._deadline.set(now, min(patience, self._intake.due - now))
 
     def start_tunnel(self) -> None:
         """From now on the client's bytes belong to another protocol."""
@@ -364,14 +374,15 @@ class HttpServerProtocol(Protocol):
         if self._eof or self.encrypted:
             self._close()
             return
-        self._unsent = outstanding(self.transport)
-        self._wait_for_goodbye()
+        self._uptake = Uptake(self.transport, self.seconds(), self.factory.settings.timeout_client)
+        self._wait_for_goodbye(self._uptake)
         self.transport.unregisterProducer()
         self.transport.loseWriteConnection()
 
-    def _wait_for_goodbye(self) -> None:
+    def _wait_for_goodbye(self, uptake: Uptake) -> None:
         """The client reads our last bytes, and closes; or it is cut off when it does neither."""
-        self._deadline.set(self.seconds(), self.factory.settings.timeout_client if self._unsent else LINGER)
+        now = self.seconds()
+        self._deadline.set(now, uptake.due - now if uptake.left else LINGER)
 
     def stop(self) -> None:
         """The service is stopping: an idle connection is closed, a busy one after its answer."""
@@ -401,7 +412,8 @@ class HttpServerProtocol(Protocol):
             self._half_closed()
         elif self._phase is BODY:
             exchange.client_lost()
-        elif exchange.access.responded < 0 and exchange.keep and not self._buffer:
+        elif exchange.keep and not self._buffer:
+            self._told = exchange.access.bytes_out
             self._deadline.set(self.seconds(), ABANDONED)
 
     def _half_closed(self) -> None:
@@ -433,54 +445,78 @@ class HttpServerProtocol(Protocol):
     def _expired(self) -> None:
         """The deadline has passed: for what depends on what we are waiting for."""
         now = self.seconds()
-        exchange = self.exchange
-        settings = self.factory.settings
-        if self._phase is CLOSING:
-            if self._client_moves():
-                self._wait_for_goodbye()
-            elif self._unsent:
+        exchange, uptake = self.exchange, self._uptake
+        if exchange is not None:
+            self._look_at(exchange, now)
+        elif self._phase is CLOSING and uptake is not None:
+            if not uptake.left:
+                self._close()
+            elif uptake.stalls(now):
                 self.transport.abortConnection()
             else:
+                self._wait_for_goodbye(uptake)
+        elif self._choked and uptake is not None:
+            if uptake.stalls(now):
                 self._close()
-        elif exchange is None:
-            if self._began >= 0 and not self._choked:
-                self._answer_bad_request(408, "cR")
-            elif self._choked and self._client_moves():
-                self._deadline.set(now, settings.timeout_client)
             else:
-                self._close()
-        elif self._eof and exchange.access.responded < 0 and exchange.keep:
-            exchange.client_lost()
-        elif self._phase is BODY and not self._held and self._body_stalls(now):
-            exchange.client_failed(408, "c")
-        elif self._phase is TUNNEL:
-            pass  # there, only `timeout tunnel` counts
-        elif self._choked and not self._client_moves():
-            exchange.client_lost("c")
+                self._deadline.set(now, uptake.due - now)
+        elif self._began >= 0:
+            self._answer_bad_request(408, "cR")
         else:
-            self._deadline.set(now, min(settings.timeout_client, RATE_AFTER))
+            self._close()
 
-    def _body_stalls(self, now: float) -> bool:
-        exchange = self.exchange
-        if exchange is not None and exchange.access.responded >= 0:  # while an early answer moves, it may stop sending
-            before, self._told = self._told, exchange.access.bytes_out
-            if self._told != before:
-                return False
-        waited = now - self._body_began
-        too_slow = waited >= RATE_AFTER and self._body_seen < MIN_RATE * waited
-        return too_slow or now - self._moved >= self.factory.settings.timeout_client
+    def _look_at(self, exchange: Exchange, now: float) -> None:
+        """Is the client still there, and quick enough? Its request is being served."""
+        uptake, intake = self._uptake, self._intake
+        look = now + self.factory.settings.timeout_client
+        if self._held:
+            if self._has_left():
+                exchange.client_lost()
+                return
+            look = now + WATCH
+        if self._phase is TUNNEL:  # there, only `timeout tunnel` counts
+            if self._held:
+                self._deadline.set(now, WATCH)
+            return
+        if self._choked and uptake is not None:
+            if uptake.stalls(now):
+                exchange.client_lost("c")
+                return
+            look = min(look, uptake.due)
+        elif self._eof and exchange.keep:
+            if not self._answer_moves(exchange):
+                exchange.client_lost()
+                return
+            look = now + ABANDONED
+        if self._phase is BODY and intake is not None and not self._held and exchange.asks_for_body:
+            if now < intake.due:
+                look = min(look, intake.due)
+            elif not self._answer_moves(exchange):
+                exchange.client_failed(408, "c")
+                return
+            if exchange.request.expects_continue:
+                exchange.say_continue()
+        self._deadline.set(now, look - now)
 
-    def _client_moves(self) -> bool:
-        """Has the client taken anything of what we wrote since this was last asked?"""
-        before, self._unsent = self._unsent, outstanding(self.transport)
-        return self._unsent < before
+    def _answer_moves(self, exchange: Exchange) -> bool:
+        """Has more of the answer been written since this was last asked?"""
+        before, self._told = self._told, exchange.access.bytes_out
+        return self._told != before and exchange.access.responded >= 0
+
+    def _has_left(self) -> bool:
+        """Has the client gone, though we do not read? By a reset, or its end comes before the body's."""
+        state = tcp_state(self.transport)
+        if state == TCP_CLOSE_WAIT and self._phase is BODY and isinstance(self._body, LengthBody):
+            return unread(self.transport) < self._body.left
+        return state == TCP_CLOSE
 
     # -- IPushProducer: the client's side of back-pressure --------------------------------------
 
     def pauseProducing(self) -> None:
         self._choked = True
-        self._unsent = outstanding(self.transport)
-        self._deadline.set(self.seconds(), self.factory.settings.timeout_client)
+        now = self.seconds()
+        uptake = self._uptake = Uptake(self.transport, now, self.factory.settings.timeout_client)
+        self._deadline.set(now, uptake.due - now)
         if self.exchange is not None:
             self.exchange.hold_server()
 

@@ -193,10 +193,35 @@ def outstanding(transport: Any) -> int:
     if skt is None:
         return buffered
     try:
-        queued = fcntl.ioctl(skt.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        return buffered + _ask(skt, termios.TIOCOUTQ)
     except OSError:
         return buffered
-    return buffered + cast(int, struct.unpack("i", queued)[0])
+
+
+TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
+"""What `tcp_state` may answer (Linux, net/tcp_states.h): reset or over; the peer has closed its half."""
+
+
+def tcp_state(transport: Any) -> int:
+    """The kernel's state of a connection, also of one that is not being read; 0 when it cannot be had."""
+    skt = getattr(getattr(transport, "transport", transport), "socket", None)
+    try:
+        return int(skt.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]) if skt is not None else 0
+    except OSError:
+        return 0
+
+
+def unread(transport: Any) -> int:
+    """Bytes that the kernel holds for us."""
+    skt = getattr(getattr(transport, "transport", transport), "socket", None)
+    try:
+        return _ask(skt, termios.FIONREAD) if skt is not None else 0
+    except OSError:
+        return 0
+
+
+def _ask(skt: socket.socket, request: int) -> int:
+    return cast(int, struct.unpack("i", fcntl.ioctl(skt.fileno(), request, b"\0\0\0\0"))[0])
 
 
 def still_open(transport: Any) -> bool:

@@ -324,6 +324,8 @@ def encode_request(request: RequestHead, host: bytes, extra: bytes) -> bytes:
         extra += b"Transfer-Encoding: chunked\r\n"
     elif request.has_length:
         extra += b"Content-Length: %d\r\n" % request.length
+    if request.expects_continue:
+        extra += b"Expect: 100-continue\r\n"
     return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (
         request.method,
         request.target,

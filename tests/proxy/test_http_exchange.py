@@ -11,6 +11,7 @@ from tests.support.actors import (
     Connection,
     answer,
     body_of,
+    die,
     dribble,
     field,
     fields_of,
@@ -318,38 +319,104 @@ def test_an_empty_body_that_ends_with_the_connection(house: House) -> None:
 # -- 1xx -------------------------------------------------------------------------------------
 
 
-def test_100_continue_is_said_by_us(house: House) -> None:
+EXPECTING = post(b"12345", b"Expect: 100-continue")[:-5]
+
+
+def test_an_expectation_goes_to_the_server_and_its_100_to_the_client(house: House) -> None:
+    origin = house.origin(raw=True)
+    client = house.client()
+    assert client.ask(EXPECTING) == b""
+    assert field(origin.last.take(), "Expect") == "100-continue"
+    origin.last.send(CONTINUE)
+    house.run()
+    assert client.take() == CONTINUE
+    client.ask(b"12345")
+    assert origin.last.take() == b"12345"
+    origin.last.send(OK)
+    house.run()
+    assert response(client.take()).status == 200
+
+
+def test_a_server_that_wants_no_body_says_so_before_it_is_sent(house: House) -> None:
+    house.origin(1, answer(b"no", status=b"413 Content Too Large"), early=True)
+    client = house.client()
+    refused = response(client.ask(EXPECTING))
+    assert (refused.status, refused.body, refused["Connection"]) == (413, b"no", "close")
+    assert client.eof
+
+
+def test_for_a_server_that_does_not_know_of_it_we_say_100_after_a_while(house: House) -> None:
     origin = house.origin()
     client = house.client()
-    head, body = post(b"12345", b"Expect: 100-continue")[:-5], b"12345"
-    assert client.ask(head) == CONTINUE
-    assert response(client.ask(body)).status == 200
-    assert field(origin.requests[0], "Expect") is None
-    assert body_of(origin.requests[0]) == body
+    client.send(EXPECTING)
+    house.run(1.9)
+    assert client.take() == b""
+    house.run(0.2)
+    assert client.take() == CONTINUE
+    assert response(client.ask(b"12345")).status == 200
+    assert body_of(origin.requests[0]) == b"12345"
 
 
-def test_100_continue_is_not_said_when_the_body_is_there_already(house: House) -> None:
-    house.origin()
-    assert response(house.client().ask(post(b"12345", b"Expect: 100-continue"))).status == 200
-
-
-def test_100_continue_is_not_said_when_there_is_no_server(house: House) -> None:
+def test_the_client_need_not_wait(house: House) -> None:
+    house.origin(1, CONTINUE + OK)
     client = house.client()
-    raw = client.ask(post(b"12345", b"Expect: 100-continue")[:-5])
+    client.ask(EXPECTING)
+    assert response(client.ask(b"12345")).status == 200
+
+
+def test_a_body_that_is_there_already_expects_nothing(house: House) -> None:
+    origin = house.origin(1, CONTINUE + OK)
+    assert response(house.client().ask(EXPECTING + b"12345")).status == 200
+    assert field(origin.requests[0], "Expect") is None
+
+
+def test_no_body_expects_nothing(house: House) -> None:
+    origin = house.origin()
+    assert response(house.client().ask(get(b"Expect: 100-continue"))).status == 200
+    assert field(origin.requests[0], "Expect") is None
+
+
+def test_a_body_that_does_not_begin_is_408(make_house: MakeHouse) -> None:
+    house = make_house(frontend={"timeout_client_head": 3.0})
+    house.origin(1, raw=True)
+    client = house.client()
+    client.send(EXPECTING)
+    house.run(2.9)
+    assert client.take() == CONTINUE
+    house.run(0.2)
+    assert response(client.take()).status == 408
+    assert house.endings == ["408 cD"]
+
+
+def test_time_in_the_queue_is_not_the_clients(make_house: MakeHouse) -> None:
+    house = make_house(server_maxconn=1, frontend={"timeout_client_head": 1.0}, timeout_queue=9.0)
+    house.origin(1, wait(4.0), OK)
+    first, second = house.client(), house.client()
+    first.send(GET)
+    second.send(EXPECTING)
+    house.run(4.5)
+    assert second.take() == b""
+    assert response(second.ask(b"12345")).status == 200
+
+
+def test_100_is_not_said_when_there_is_no_server(house: House) -> None:
+    client = house.client()
+    raw = client.ask(EXPECTING)
     assert response(raw).status == 503
     assert client.eof
 
 
-def test_100_continue_is_said_once_though_the_first_server_fails(make_house: MakeHouse) -> None:
+def test_an_expectation_goes_to_the_second_server_too(make_house: MakeHouse) -> None:
     house = make_house(2)
-    house.origin(2)
+    house.origin(1, die, early=True)
+    origin = house.origin(2)
     client = house.client()
-    request = b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
-    assert client.ask(request) == CONTINUE
+    client.ask(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
     assert response(client.ask(b"ab")).status == 200
+    assert field(origin.requests[0], "Expect") == "100-continue"
 
 
-def test_a_servers_own_100_goes_no_further(house: House) -> None:
+def test_a_100_that_nobody_waits_for_goes_no_further(house: House) -> None:
     house.origin(1, CONTINUE + OK)
     assert response(house.client().ask(post(b"x"))).status == 200
 

@@ -545,14 +545,24 @@ def test_pipelined_requests_before_a_half_close_are_all_answered(house: House) -
 
 
 def test_an_answer_that_has_begun_goes_on_after_a_half_close(house: House) -> None:
-    house.origin(1, dribble(answer(b"x" * 100), 30, 1.0))
+    house.origin(1, dribble(answer(b"x" * 100), 30, 0.4))
     client = house.client()
     client.lingers = True
     client.send(GET)
-    house.run(3.5)
+    house.run(1.5)
     client.finish()
-    house.run(10)
+    house.run(5)
     assert response(client.take()).body == b"x" * 100
+
+
+def test_an_answer_that_pauses_after_a_half_close_has_nobody_waiting(house: House) -> None:
+    origin = house.origin(1, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n")
+    client = house.client()
+    client.ask(GET)
+    client.finish()
+    house.run(0.9)
+    assert house.endings == ["200 CD"]
+    assert origin.open == 0
 
 
 def test_a_half_close_between_requests_is_a_close(house: House) -> None:

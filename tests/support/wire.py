@@ -217,8 +217,10 @@ class MemorySocket:
         if option == socket.SO_LINGER:
             self._abort = True
 
-    def getsockopt(self, level: int, option: int) -> int:
-        """The pending error, for SO_ERROR."""
+    def getsockopt(self, level: int, option: int, size: int = 0) -> int | bytes:
+        """The pending error, for SO_ERROR; the state of the connection, for TCP_INFO."""
+        if option == socket.TCP_INFO and level == socket.IPPROTO_TCP:
+            return bytes([transport.TCP_CLOSE if self.broken else transport.TCP_CLOSE_WAIT if self.eof else 1])
         error, self._error = self._error, 0
         return error
 

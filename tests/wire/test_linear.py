@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import process_time
 
 import pytest
 
@@ -14,7 +14,7 @@ from tests.wire.build import request
 
 SIZE = 32 * 1024
 BOUND = 0.05
-"""Seconds for one head. All of these take less than 5 ms; anything quadratic takes seconds."""
+"""Seconds of CPU for one head. All of these take less than 5 ms; anything quadratic takes seconds."""
 
 LINE = b"GET / HTTP/1.1\r\nHost: a\r\n"
 HOSTILE = {
@@ -48,10 +48,10 @@ HOSTILE = {
 
 
 def refused_or_parsed_in(data: bytes) -> float:
-    """Seconds that it takes to find out, the best of three."""
+    """Seconds of CPU that it takes to find out, the best of three."""
     best = 1e9
     for _ in range(3):
-        begin = perf_counter()
+        begin = process_time()
         try:
             cut_head(data, 2 * SIZE)
         except BadMessage:
@@ -64,7 +64,7 @@ def refused_or_parsed_in(data: bytes) -> float:
                 read()
             except BadMessage:
                 pass
-        best = min(best, perf_counter() - begin)
+        best = min(best, process_time() - begin)
     return best
 
 
@@ -93,20 +93,20 @@ def test_a_hostile_request_line_neither(line: bytes) -> None:
 def test_a_head_that_comes_byte_by_byte_is_looked_at_once() -> None:
     data = LINE + b"X: " + b"a\r\nb:" * (SIZE // 6)
     arriving = [data[: size + 1] for size in range(0, len(data), 4)]
-    begin = perf_counter()
+    begin = process_time()
     for size, so_far in enumerate(arriving):
         assert cut_head(so_far, 2 * SIZE, 4 * size) == -1
-    assert perf_counter() - begin < BOUND
+    assert process_time() - begin < BOUND
 
 
 @pytest.mark.parametrize("piece", [b"1\r\na\r\n", b"1;x\r\na\r\n"])
 def test_a_body_of_tiny_chunks(piece: bytes) -> None:
-    begin = perf_counter()
+    begin = process_time()
     try:
         ChunkedBody().feed(piece * (SIZE // len(piece)))
     except BadMessage:
         pass
-    assert perf_counter() - begin < BOUND
+    assert process_time() - begin < BOUND
 
 
 @pytest.mark.parametrize(
@@ -116,22 +116,22 @@ def test_a_body_of_tiny_chunks(piece: bytes) -> None:
 )
 def test_framing_that_comes_byte_by_byte(start: bytes) -> None:
     body = ChunkedBody()
-    begin = perf_counter()
+    begin = process_time()
     try:
         body.feed(start)
         for _ in range(SIZE):
             body.feed(b"a")
     except BadMessage:
         pass
-    assert perf_counter() - begin < 4 * BOUND
+    assert process_time() - begin < 4 * BOUND
 
 
 def test_values_alone() -> None:
     forwarded = request(*[b"X-Forwarded-For: a"] * 90)
-    begin = perf_counter()
+    begin = process_time()
     tokens(b"a ," * SIZE + b"\x80")
     tokens(b" " * SIZE + b"\x80")
     is_host(b"%41" * SIZE + b"%")
     usable_request_id(b"a" * SIZE)
     Introduction(b"peer", b"http", 80, b"lb", trusted=True).fields(forwarded, b"id")
-    assert perf_counter() - begin < BOUND
+    assert process_time() - begin < BOUND
