@@ -53,6 +53,7 @@ Keys = Mapping[str, tuple[str, Convert]]
 
 LOADBALANCER: Keys = {
     "log": ("log", str),
+    "maxconn": ("maxconn", count()),
     "grace": ("grace", duration),
 }
 
@@ -67,6 +68,7 @@ FRONTEND: Keys = {
     "backend": ("backend", name),
     "mode": ("mode", choice("mode", ("http", "tcp"))),
     "maxconn": ("maxconn", count()),
+    "maxconn-per-address": ("maxconn_per_address", count()),
     "trusted-proxies": ("trusted", networks),
     "via": ("via", lambda text: None if text == "off" else name(text)),
     "timeout client-head": ("timeout_client_head", duration),

@@ -58,7 +58,7 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
     from lbservice.admin.manhole import manhole
     from lbservice.proxy.transport import Network
 
-    settings = with_connection_limits(settings)
+    settings = with_connection_limit(settings)
     tree = _Tree()
     eventlog = EventLog(settings.log, reactor)
     balancer = Balancer(settings, eventlog, Network(reactor), reactor)
@@ -118,15 +118,12 @@ def _has_no_terminal() -> bool:
         return True
 
 
-def with_connection_limits(settings: Settings) -> Settings:
-    """Raise the limit of open files to the hard limit, and give frontends without `maxconn` their default from it.
+def with_connection_limit(settings: Settings) -> Settings:
+    """Raise the limit of open files to the hard limit, and bound the connections of clients by it.
 
-    A request may need two connections, so together they get half of the open files, less a reserve.
+    A request may need two connections, so clients get half of the open files, less a reserve.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    default = max(1, (hard - RESERVED_FILES) // 2 // len(settings.frontends))
-    frontends = tuple(
-        frontend if frontend.maxconn else replace(frontend, maxconn=default) for frontend in settings.frontends
-    )
-    return replace(settings, frontends=frontends)
+    possible = max(1, (hard - RESERVED_FILES) // 2)
+    return replace(settings, maxconn=min(settings.maxconn or possible, possible))

@@ -1,6 +1,6 @@
 """Time as it comes in by the door: what we need of Twisted's IReactorTime, for the type checker.
 
-The reactor fits it, and so does `twisted.internet.task.Clock` in tests.
+The reactor fits `Clock`, and so does `twisted.internet.task.Clock` in tests.
 """
 
 from __future__ import annotations
@@ -30,3 +30,20 @@ class Clock(Protocol):
 
     def callLater(self, delay: float, callable: Callable[..., object], /, *args: Any) -> Timer:
         """Call it `delay` seconds from now."""
+
+
+class Seldom:
+    """For messages that a flood would repeat: yes at most once in `seconds`."""
+
+    __slots__ = ("_next", "_seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = float("-inf")
+
+    def now(self, now: float) -> bool:
+        """May it be said now? Then not again for a while."""
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True

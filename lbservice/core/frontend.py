@@ -6,18 +6,27 @@ from lbservice.core.settings import FrontendSettings
 
 
 class Process:
-    """What the whole process counts: connections that clients have open now (the log's `ac`)."""
+    """What the whole process counts: connections that clients have open now (the log's `ac`).
 
-    __slots__ = ("active",)
+    `maxconn` is the most that it may have at a time; 0: any number.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("active", "maxconn")
+
+    def __init__(self, maxconn: int = 0) -> None:
         self.active = 0
+        self.maxconn = maxconn
+
+    @property
+    def full(self) -> bool:
+        """Has it as many connections as it may have?"""
+        return 0 < self.maxconn <= self.active
 
 
 class Frontend:
     """An address that is listened on, as counters: connections and requests, by response class."""
 
-    __slots__ = ("active", "bytes_out", "connections", "name", "process", "requests", "settings", "statuses")
+    __slots__ = ("active", "bytes_out", "connections", "name", "process", "refused", "requests", "settings", "statuses")
 
     def __init__(self, settings: FrontendSettings, process: Process) -> None:
         self.settings = settings
@@ -25,13 +34,21 @@ class Frontend:
         self.process = process
         self.active = 0
         self.connections = 0
+        self.refused = 0
+        """Connections that were closed at once (`maxconn-per-address`)."""
         self.requests = 0
         self.bytes_out = 0
         self.statuses = [0, 0, 0, 0, 0, 0]
 
     @property
+    def maxconn(self) -> int:
+        """The most connections that it can have: its own limit or the process's; 0: any number."""
+        own, process = self.settings.maxconn, self.process.maxconn
+        return min(own, process) if own and process else own or process
+
+    @property
     def full(self) -> bool:
-        """Has it as many connections as it may have?"""
+        """Has it as many connections as its own limit allows?"""
         return 0 < self.settings.maxconn <= self.active
 
     def opened(self) -> None:

@@ -134,6 +134,7 @@ class FrontendSettings:
     backend: str
     mode: str = "http"
     maxconn: int = 0
+    maxconn_per_address: int = 0
     trusted: tuple[str, ...] = ()
     via: str | None = "lbservice"
     limits: HeadLimits = HeadLimits()
@@ -154,10 +155,14 @@ class ManholeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A whole lb.ini. `file` is where it was read, for messages; `grace` bounds a stop, in seconds."""
+    """A whole lb.ini. `file` is where it was read, for messages; `grace` bounds a stop, in seconds.
+
+    `maxconn` is the most client connections of all frontends together; the process sets it when it is 0.
+    """
 
     file: str = "lb.ini"
     log: str = "load_balancer.log"
+    maxconn: int = 0
     grace: float = 30.0
     frontends: tuple[FrontendSettings, ...] = ()
     backends: tuple[BackendSettings, ...] = ()

@@ -296,7 +296,7 @@ class HttpClientProtocol(DialedProtocol):
             self._deadline.set(now, self._timeout)
 
     def _silent(self, exchange: Exchange, now: float) -> bool:
-        """Is it the server that we wait for? Not while it takes the request, nor while the client is still sending it."""
+        """Do we wait for the server? Not while it takes the request, nor while the client is still sending it."""
         if self._uptake is not None:
             return self._uptake.stalls(now)
         return self._reading and exchange.request_sent

@@ -36,6 +36,8 @@ LINGER = 2.0
 """Seconds that we go on reading after a refusal, so that a reset does not destroy our answer on its way."""
 ABANDONED = 0.5
 """Seconds without an answer, or more of it, after which a client that has closed its half counts as gone."""
+NEWCOMER = 1.0
+"""Seconds that a client has for its request before it may be sent away in favour of others."""
 WATCH = 0.5
 """Seconds from one look to the next at a client that is not read: the reactor would not tell that it has gone."""
 
@@ -76,7 +78,7 @@ class HttpServerProtocol(Protocol):
         self.clock = factory.clock
         self.seconds = factory.clock.seconds
         self.exchange: Exchange | None = None
-        host = host_of(address)
+        host = self.host = host_of(address)
         self.info = PickInfo(host)
         self._name = f"{host}:{address.port}"
         self._frontend = factory.name
@@ -84,6 +86,8 @@ class HttpServerProtocol(Protocol):
         self._buffer = b""
         self._body: Body | None = None
         self._began = -1.0
+        self._rested = 0.0
+        """When its last answer ended; of a new one, when it is no newcomer any more."""
         self._intake: Intake | None = None
         """How the client brings the body of its request, the last one or the one being served."""
         self._uptake: Uptake | None = None
@@ -115,8 +119,10 @@ class HttpServerProtocol(Protocol):
         if self.encrypted:
             self._frontend += "~"  # as HAProxy marks it in the log
         self.transport.registerProducer(self, True)
-        self._deadline.set(self.seconds(), self.factory.settings.timeout_client_head)
-        self.factory.opened(self)
+        now = self.seconds()
+        self._rested = now + NEWCOMER
+        self._deadline.set(now, factory.settings.timeout_client_head)
+        factory.opened(self)
 
     # -- bytes in --------------------------------------------------------------------------
 
@@ -243,6 +249,10 @@ class HttpServerProtocol(Protocol):
 
     # -- for the exchange ------------------------------------------------------------------
 
+    def lacking(self, error: OSError | str) -> None:
+        """There is no open file left for a connection to a server."""
+        self.factory.lacking(error)
+
     def retry_after(self) -> int:
         """Seconds after which a client that got 503 may try again: when a server can be back at the earliest."""
         check = self.backend.settings.check
@@ -318,6 +328,7 @@ class HttpServerProtocol(Protocol):
                 self._close()
         else:
             self._phase = HEAD
+            self._rested = now
             self._deadline.set(now, factory.settings.timeout_keep_alive)
             if self._held:
                 self.release()
@@ -333,12 +344,12 @@ class HttpServerProtocol(Protocol):
     def _refuse(self, bad: BadMessage) -> None:
         """No exchange was begun: answer, log, close."""
         self._answer_bad_request(bad.status, "PR")
+        self._linger()
 
     def _answer_bad_request(self, status: int, termination: str) -> None:
         page = error_response(status, close=True)
         self._log_bad_request(status, termination, len(page))
         self.transport.write(page)
-        self._linger()
 
     def _log_bad_request(self, status: int, termination: str, sent: int = 0) -> None:
         factory = self.factory
@@ -387,6 +398,21 @@ class HttpServerProtocol(Protocol):
     def stop(self) -> None:
         """The service is stopping: an idle connection is closed, a busy one after its answer."""
         if self.exchange is None and self._phase is HEAD and not self._buffer:
+            self._close()
+
+    def idle_since(self, now: float) -> float | None:
+        """Since when it has had nothing to do; None while it is served, or its request may be on its way."""
+        if self.exchange is not None or self._phase is not HEAD or self._choked:
+            return None
+        rested = self._rested if self._began < 0 else max(self._rested, self._began + NEWCOMER)
+        return rested if rested <= now else None
+
+    def give_way(self) -> None:
+        """Close for others, who wait: silently, or in the middle of a head with 408."""
+        if self._began >= 0:
+            self._answer_bad_request(408, "RR")
+            self._close()
+        elif not unread(self.transport):
             self._close()
 
     def abort(self) -> None:
@@ -462,6 +488,7 @@ class HttpServerProtocol(Protocol):
                 self._deadline.set(now, uptake.due - now)
         elif self._began >= 0:
             self._answer_bad_request(408, "cR")
+            self._linger()
         else:
             self._close()
 

@@ -47,6 +47,14 @@ class IdlePool:
         for connection in self._idle.pop(server, ()):
             connection.close()
 
+    def spare(self, count: int) -> int:
+        """Close up to so many, the oldest of the servers that have most; how many."""
+        spared = 0
+        while spared < count and (most := max(self._idle.values(), key=len, default=[])):
+            most.pop(0).close()
+            spared += 1
+        return spared
+
     def close(self) -> None:
         """Close everything, and keep nothing from now on."""
         self.closed = True

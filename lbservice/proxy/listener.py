@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
 
 from lbservice.core.backend import Backend
-from lbservice.core.clock import Clock
+from lbservice.core.clock import Clock, Seldom
 from lbservice.core.events import Access
 from lbservice.core.frontend import Frontend
 from lbservice.core.server import Server
 from lbservice.proxy import tls
+from lbservice.proxy.admission import TELL, Admission
 from lbservice.proxy.http_server import HttpServerProtocol
 from lbservice.proxy.idle import IdlePool
 from lbservice.proxy.tcp import TcpServerProtocol
-from lbservice.proxy.transport import Network
+from lbservice.proxy.transport import Network, plain_host
 
 Connection = HttpServerProtocol | TcpServerProtocol
+
+_log = Logger()
 
 
 class FrontendFactory(ServerFactory):
@@ -37,6 +42,7 @@ class FrontendFactory(ServerFactory):
         network: Network,
         clock: Clock,
         wrote: Callable[[Access], None],
+        admission: Admission,
     ) -> None:
         self.frontend = frontend
         self.settings = frontend.settings
@@ -49,7 +55,9 @@ class FrontendFactory(ServerFactory):
         self._wrote = wrote
         self._connections: set[Connection] = set()
         self._ports: list[Any] = []  # of IListeningPort
-        self._accepting = True
+        self._admission = admission
+        self._by_address: Counter[str] = Counter()
+        self._tell_refused = Seldom(TELL)
         self._empty: Deferred[None] | None = None
 
     # -- listening -------------------------------------------------------------------------
@@ -60,11 +68,13 @@ class FrontendFactory(ServerFactory):
             factory: Any = self
             if listen.tls is not None:
                 factory = tls.listening(_Encrypted(self), listen.tls, self.clock)
-            self._ports.append(self.network.listen(listen.host, listen.port, factory))
+            self._ports.append(self.network.listen(listen.host, listen.port, factory, self))
+        self._admission.add(self)
 
     async def stop_listening(self) -> None:
         """Accept nothing more."""
         self.stopping = True
+        self._admission.remove(self)
         ports, self._ports = self._ports, []
         for port in ports:
             await maybeDeferred(port.stopListening)
@@ -89,25 +99,72 @@ class FrontendFactory(ServerFactory):
         for connection in list(self._connections):
             connection.cut(server)
 
+    # -- who may come in: a Door for the transport and for Admission ---------------------------
+
+    @property
+    def guests(self) -> Iterable[Connection]:
+        """The connections of clients."""
+        return self._connections
+
+    def open_door(self) -> None:
+        """Accept."""
+        for port in self._ports:
+            port.startReading()
+
+    def close_door(self) -> None:
+        """Accept nothing; who comes waits in the kernel's backlog."""
+        for port in self._ports:
+            port.stopReading()
+
+    def waited_for(self) -> bool:
+        """Is somebody in the backlog?"""
+        return any(port.waited_for() for port in self._ports)
+
+    def admits(self, host: str) -> bool:
+        """May another client of this address come in (`maxconn-per-address`)?"""
+        most = self.settings.maxconn_per_address
+        if not most or self._by_address[_neighbourhood(host)] < most or self.trusts(plain_host(host)):
+            return True
+        self.frontend.refused += 1
+        if self._tell_refused.now(self.clock.seconds()):
+            _log.warn(
+                "frontend {frontend} refuses {client}: {most} connections (maxconn-per-address); {refused} refused so far",
+                event="client-refused",
+                frontend=self.name,
+                client=plain_host(host),
+                most=most,
+                refused=self.frontend.refused,
+            )
+        return False
+
+    def lacking(self, error: OSError | str) -> None:
+        """There is no open file left."""
+        self._admission.lacking(error)
+
+    def trusts(self, host: str) -> bool:
+        """Is this address one of `trusted-proxies`?"""
+        return False
+
     # -- for the connections ---------------------------------------------------------------
 
     def opened(self, connection: Connection) -> None:
         """A client has connected."""
         self._connections.add(connection)
+        if self.settings.maxconn_per_address:
+            self._by_address[_neighbourhood(connection.host)] += 1
         self.frontend.opened()
-        if self.frontend.full and self._accepting:
-            self._accepting = False
-            for port in self._ports:
-                port.stopReading()  # further clients wait in the kernel's backlog
+        self._admission.came(self)
 
     def closed(self, connection: Connection) -> None:
         """A client's connection has ended."""
         self._connections.discard(connection)
+        if self.settings.maxconn_per_address:
+            home = _neighbourhood(connection.host)
+            self._by_address[home] -= 1
+            if not self._by_address[home]:
+                del self._by_address[home]
         self.frontend.closed()
-        if not self._accepting and not self.frontend.full:
-            self._accepting = True
-            for port in self._ports:
-                port.startReading()
+        self._admission.left()
         self._tell_if_empty()
 
     def ended(self, access: Access) -> None:
@@ -174,3 +231,11 @@ class _Encrypted(ServerFactory):
         protocol: Any = self._factory.buildProtocol(addr)
         protocol.encrypted = True
         return protocol  # type: ignore[no-any-return]
+
+
+def _neighbourhood(host: str) -> str:
+    """Whose connections are counted together: one IPv4 address, or a /64 of IPv6, which is what one customer gets."""
+    host = plain_host(host)
+    if ":" not in host:
+        return host
+    return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))

@@ -36,9 +36,12 @@ class Site(Protocol):
     @property
     def clock(self) -> Clock: ...
 
+    def lacking(self, error: OSError | str) -> None:
+        """There is no open file left: give up what is idle."""
+
 
 class Unplaced(Exception):
-    """No server could be had. Its text is the log's pair of letters: SC, sC, SQ or sQ."""
+    """No server could be had. Its text is the log's pair of letters: SC, sC, RC, SQ or sQ."""
 
 
 class Placement(Generic[Connection]):
@@ -57,6 +60,7 @@ class Placement(Generic[Connection]):
     ) -> None:
         self.waiting = False
         """Is it in the backend's queue now?"""
+        self._site = site
         self._backend = site.backend
         self._network = site.network
         self._clock = site.clock
@@ -86,10 +90,12 @@ class Placement(Generic[Connection]):
                     give_back(lease, access, Outcome(Result.ABORTED))
                     raise
                 except DialError as error:
-                    give_back(lease, access, Outcome(Result.CONNECT_FAILED))
+                    give_back(lease, access, Outcome(Result.ABORTED if error.local else Result.CONNECT_FAILED))
                     lease = None
                     if not self.another_try(server):
-                        raise Unplaced("sC" if error.timed_out else "SC") from error
+                        raise Unplaced("RC" if error.local else "sC" if error.timed_out else "SC") from error
+                    if error.local:
+                        await self._make_room(error)
                     continue
             return lease, connection
 
@@ -101,6 +107,17 @@ class Placement(Generic[Connection]):
         self._access.retries += 1
         self._backend.retries += 1
         return True
+
+    async def _make_room(self, error: DialError) -> None:
+        """Let idle connections be closed, which takes until the next turn."""
+        self._site.lacking(error.detail)
+        closed: Deferred[None] = Deferred()
+        call = self._clock.callLater(0, closed.callback, None)
+        try:
+            await closed
+        finally:
+            if call.active():
+                call.cancel()
 
     async def _dial(self, server: Server, connection: Connection) -> None:
         timeout = self._backend.settings.timeout_connect

@@ -85,6 +85,7 @@ class TcpServerProtocol(_End, Protocol):
     def __init__(self, factory: TcpFactory, address: Any) -> None:
         self.factory: TcpFactory = factory
         self.clock = factory.clock
+        self.host = host_of(address)
         self.session = Session(self, address)
         self._handshake = Deadline(factory.clock, lambda: self.close(clean=False))
 
@@ -123,6 +124,13 @@ class TcpServerProtocol(_End, Protocol):
 
     def stop(self) -> None:
         """The service is stopping: a session goes on until it ends, or the grace period does."""
+
+    def idle_since(self, now: float) -> float | None:
+        """Who can tell: bytes are bytes."""
+        return None
+
+    def give_way(self) -> None:
+        """It is never asked to."""
 
     def abort(self) -> None:
         """Close at once, whatever is going on."""
@@ -181,14 +189,13 @@ class Session:
 
     def __init__(self, client: TcpServerProtocol, address: Any) -> None:
         factory = client.factory
-        host = host_of(address)
         self._client = client
         self._factory = factory
         clock: Clock = factory.clock
         self._seconds = clock.seconds
         self._access = Access(
             http=False,
-            client=f"{host}:{address.port}",
+            client=f"{client.host}:{address.port}",
             frontend=factory.name,
             backend=factory.backend.name,
             began=clock.seconds(),
@@ -200,7 +207,7 @@ class Session:
         self._tunnel: Tunnel | None = None
         self._placement = Placement(
             factory,
-            PickInfo(host),
+            PickInfo(client.host),
             self._access,
             lambda server: None,
             lambda server: TcpClientProtocol(self, clock),

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import select
 import socket
 import struct
 import termios
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from twisted.internet import main, tcp
 from twisted.logger import Logger
@@ -28,8 +29,8 @@ ACCEPTS = 100
 REST = 0.5
 """Seconds without accepting after a lack of open files."""
 
-_GONE_ALREADY = (errno.ECONNABORTED, errno.EPERM, errno.EINTR)
-"""Accept errors that are about one client, not about us."""
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Accept errors that are about us; any other is about one client, or passes (accept(2))."""
 
 _log = Logger()
 
@@ -96,10 +97,27 @@ class ClientTransport(_WriteThrough, tcp.Client):
         return skt
 
 
+class Door(Protocol):
+    """What a listening socket asks."""
+
+    def admits(self, host: str) -> bool:
+        """May a client of this address come in?"""
+
+    def lacking(self, error: OSError) -> None:
+        """There is no open file left to accept with."""
+
+
 class _Port(tcp.Port):
     """A listening socket that can be paused in the middle of a crowd, and that survives a lack of open files."""
 
     transport = ServerTransport
+    door: Door | None = None
+
+    def waited_for(self) -> bool:
+        """Is a client in the backlog?"""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(poll.poll(0))
 
     def createInternetSocket(self) -> socket.socket:
         skt = super().createInternetSocket()
@@ -127,9 +145,12 @@ class _Port(tcp.Port):
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno not in _GONE_ALREADY:
+                if error.errno in _LACKS:
                     self._rest(error)
                 return
+            if self.door is not None and not self.door.admits(address[0]):
+                skt.close()
+                continue
             try:
                 protocol: Any = self.factory.buildProtocol(self._buildAddr(address[:2]))  # type: ignore[union-attr]
                 transport = self.transport(skt, protocol, address, self, self.sessionno, self.reactor)
@@ -141,7 +162,8 @@ class _Port(tcp.Port):
 
     def _rest(self, error: OSError) -> None:
         """No open file left, or no memory: the crowd stays in the backlog, and we do not spin."""
-        _log.warn("cannot accept connections: {error}; trying again in {rest:g}s", error=error, rest=REST)
+        if self.door is not None:
+            self.door.lacking(error)
         super().stopReading()
         self.reactor.callLater(REST, self._resume)
 
@@ -161,9 +183,10 @@ class Network:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
 
-    def listen(self, host: str, port: int, factory: Any) -> Any:
+    def listen(self, host: str, port: int, factory: Any, door: Door | None = None) -> Any:
         """An IListeningPort, listening already; raises CannotListenError. `host` "" is every IPv4 address, "::" all."""
         listening = _Port(port, factory, BACKLOG, host, self._reactor)
+        listening.door = door
         listening.startListening()
         return listening
 
@@ -175,8 +198,12 @@ class Network:
 
 
 def host_of(address: Any) -> str:
-    """A peer's address as text. IPv4 clients of an IPv6 listener are IPv4 clients."""
-    host: str = address.host
+    """A peer's address as text."""
+    return plain_host(address.host)
+
+
+def plain_host(host: str) -> str:
+    """IPv4 clients of an IPv6 listener are IPv4 clients."""
     return host[7:] if host.startswith("::ffff:") and "." in host else host
 
 

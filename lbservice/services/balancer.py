@@ -18,6 +18,7 @@ from lbservice.core.health import Health
 from lbservice.core.server import Server
 from lbservice.core.settings import BackendSettings, ServerSettings, Settings
 from lbservice.errors import StartError
+from lbservice.proxy.admission import Admission
 from lbservice.proxy.idle import IdlePool
 from lbservice.proxy.listener import FrontendFactory, HttpFactory, TcpFactory
 from lbservice.proxy.transport import Network
@@ -55,12 +56,13 @@ class Balancer(Service):
         self._hurry: Deferred[None] = Deferred()
         for backend_settings in settings.backends:
             self._make_backend(backend_settings)
-        process = Process()
+        process = Process(settings.maxconn)
+        admission = Admission(process, self.pool, clock)
         for frontend_settings in settings.frontends:
             frontend = self.frontends[frontend_settings.name] = Frontend(frontend_settings, process)
             factory = HttpFactory if frontend_settings.mode == "http" else TcpFactory
             backend = self.backends[frontend_settings.backend]
-            self._factories.append(factory(frontend, backend, self.pool, network, clock, eventlog.access))
+            self._factories.append(factory(frontend, backend, self.pool, network, clock, eventlog.access, admission))
 
     @property
     def uptime(self) -> float:
@@ -139,8 +141,17 @@ class Balancer(Service):
                 listen=", ".join(listen.address for listen in frontend.settings.listen),
                 mode=frontend.settings.mode,
                 backend=frontend.settings.backend,
-                maxconn=frontend.settings.maxconn,
+                maxconn=frontend.maxconn,
             )
+            if frontend.maxconn < frontend.settings.maxconn:
+                self.log.warn(
+                    "frontend {frontend} cannot have its maxconn of {wanted}: the process takes {possible} clients;"
+                    " raise its limit of open files (ulimit -n, LimitNOFILE)",
+                    event="maxconn-lowered",
+                    frontend=frontend.name,
+                    wanted=frontend.settings.maxconn,
+                    possible=frontend.maxconn,
+                )
         # What is there now stays for good: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()

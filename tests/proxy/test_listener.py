@@ -1,4 +1,4 @@
-"""Frontends: how many may come in, and how everybody is sent home."""
+"""Frontends: where they listen, whom they trust, and how everybody is sent home."""
 
 from __future__ import annotations
 
@@ -26,41 +26,6 @@ def drained(house: House) -> list[None]:
     done: list[None] = []
     house.factory.drained().addCallback(done.append)
     return done
-
-
-# -- how many --------------------------------------------------------------------------------
-
-
-def test_at_maxconn_further_clients_wait_in_the_backlog(make_house: MakeHouse) -> None:
-    house = make_house(1, frontend={"maxconn": 2})
-    house.origin()
-    one, two, three = house.client(), house.client(), house.client()
-    assert three.connected
-    three.send(GET)
-    house.run(5)
-    assert (house.frontend.active, house.frontend.connections, three.received) == (2, 2, b"")
-    assert response(two.ask(GET)).status == 200
-    one.close()
-    house.run()
-    assert response(three.take()).status == 200
-    assert (house.frontend.active, house.frontend.connections) == (2, 3)
-
-
-def test_maxconn_is_kept_when_many_come_at_once(make_house: MakeHouse) -> None:
-    house = make_house(1, frontend={"maxconn": 3})
-    clients = [house.client() for _ in range(10)]
-    assert house.frontend.active == 3
-    for client in clients:
-        client.abort()
-        house.run()
-        assert house.frontend.active <= 3
-    assert house.frontend.active == 0
-
-
-def test_without_maxconn_everybody_may_come(house: House) -> None:
-    for _ in range(50):
-        house.client()
-    assert (house.frontend.active, house.frontend.process.active) == (50, 50)
 
 
 def test_an_address_in_use_is_said(house: House) -> None:

@@ -21,6 +21,7 @@ from lbservice.core.settings import (
     ServerTls,
 )
 from lbservice.proxy import tls
+from lbservice.proxy.admission import Admission
 from lbservice.proxy.idle import IdlePool
 from lbservice.proxy.listener import FrontendFactory, HttpFactory, TcpFactory
 from tests.support.actors import Client, Origin, Script
@@ -39,10 +40,10 @@ class SecureNetwork:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)
 
-    def listen(self, host: str, port: int, factory: Any) -> Any:
+    def listen(self, host: str, port: int, factory: Any, door: Any = None) -> Any:
         """As Network.listen."""
         secure = tls.listening(factory, ListenTls(self._cert), self._network.clock)
-        return self._network.listen(host, port, secure)
+        return self._network.listen(host, port, secure, door)
 
     def connect(self, host: str, port: int, factory: Any, timeout: float, source: Address | None = None) -> Any:
         """As Network.connect."""
@@ -53,7 +54,7 @@ class SecureNetwork:
 class House:
     """`servers` names them: s1 is at 10.0.0.1:8000, and so on. `log` holds every finished Access.
 
-    Keywords are those of BackendSettings and FrontendSettings, and `server_maxconn`. With `listen_tls` the
+    Keywords are those of BackendSettings and FrontendSettings, and two of `maxconn`. With `listen_tls` the
     frontend and its clients speak TLS; with `server_tls` the balancer and its servers, which
     show `cert`.
     """
@@ -64,6 +65,7 @@ class House:
         *,
         mode: str = "http",
         server_maxconn: int = 0,
+        process_maxconn: int = 0,
         frontend: dict[str, Any] | None = None,
         listen_tls: ListenTls | None = None,
         server_tls: ServerTls | None = None,
@@ -84,12 +86,14 @@ class House:
             settings = ServerSettings(f"s{number}", f"10.0.0.{number}", 8000, maxconn=server_maxconn, tls=server_tls)
             self.backend.add(Server("app", settings, Health()))
         listen = (Listen(*FRONT, tls=listen_tls),)
+        process = Process(process_maxconn)
         self.frontend = Frontend(
-            FrontendSettings(name="www", listen=listen, backend="app", mode=mode, **(frontend or {})), Process()
+            FrontendSettings(name="www", listen=listen, backend="app", mode=mode, **(frontend or {})), process
         )
+        self.admission = Admission(process, self.pool, self.clock)
         make = HttpFactory if mode == "http" else TcpFactory
         self.factory: FrontendFactory = make(
-            self.frontend, self.backend, self.pool, self.network, self.clock, self.log.append
+            self.frontend, self.backend, self.pool, self.network, self.clock, self.log.append, self.admission
         )
         self.factory.listen()
 
@@ -139,6 +143,7 @@ class House:
         self.run()
         assert not self.pool
         assert [origin.open for origin in self.origins] == [0] * len(self.origins), "connections to servers leak"
+        self.admission.remove(self.factory)
         for port in self.factory._ports:
             port.stopListening()
         for origin in self.origins:

@@ -307,6 +307,10 @@ class _Port(transport._Port):
     def createInternetSocket(self) -> Any:
         return MemorySocket(self.network)
 
+    def waited_for(self) -> bool:
+        skt: Any = self.socket
+        return bool(skt.readable)
+
 
 class _Client(transport.ClientTransport):
     def createInternetSocket(self) -> Any:
@@ -341,9 +345,10 @@ class MemoryNetwork(transport.Network):
         self.reactor = MemoryReactor(self)
         super().__init__(self.reactor)
 
-    def listen(self, host: str, port: int, factory: Any) -> Any:
+    def listen(self, host: str, port: int, factory: Any, door: Any = None) -> Any:
         """As Network.listen."""
         listening = _Port(port, factory, transport.BACKLOG, host, self.reactor)
+        listening.door = door
         listening.network = self
         listening.startListening()
         return listening

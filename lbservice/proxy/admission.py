@@ -1,0 +1,147 @@
+"""Who is let in: at a limit the doors close, and idle clients make room for those who wait outside.
+
+A frontend has its `maxconn`, the process has one for all of them, and a lack of open files is a
+limit too. Whoever waits then stays in the kernel's backlog; nobody is dropped. While a door is
+closed and somebody waits, the clients that have been idle longest are closed, one in `SHARE` at a
+time: a look at them costs time in proportion to their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from lbservice.core.clock import Clock, Seldom, Timer
+from lbservice.core.frontend import Frontend, Process
+from lbservice.proxy.idle import IdlePool
+
+LOOK = 0.1
+"""Seconds from one look at closed doors to the next."""
+SHARE = 64
+"""One in so many connections is closed at a time, or one."""
+TELL = 10.0
+"""Seconds between two warnings of the same kind."""
+
+_log = Logger()
+
+
+class Guest(Protocol):
+    """A client's connection."""
+
+    def idle_since(self, now: float) -> float | None:
+        """Since when it has had nothing to do; None while it has."""
+
+    def give_way(self) -> None:
+        """Close; there are others who wait."""
+
+
+class Door(Protocol):
+    """A frontend's listeners and the connections that came through them."""
+
+    @property
+    def frontend(self) -> Frontend: ...
+
+    @property
+    def guests(self) -> Iterable[Guest]: ...
+
+    def open_door(self) -> None:
+        """Accept."""
+
+    def close_door(self) -> None:
+        """Accept nothing; who comes waits in the backlog."""
+
+    def waited_for(self) -> bool:
+        """Is somebody in the backlog?"""
+
+
+class Admission:
+    """The doors of one process, and when they are open."""
+
+    def __init__(self, process: Process, pool: IdlePool, clock: Clock) -> None:
+        self._process = process
+        self._pool = pool
+        self._clock = clock
+        self._doors: list[Door] = []
+        self._closed: list[Door] = []
+        self._look: Timer | None = None
+        self._tell_full = Seldom(TELL)
+        self._tell_lacking = Seldom(TELL)
+
+    def add(self, door: Door) -> None:
+        """A door that is open from now on."""
+        self._doors.append(door)
+
+    def remove(self, door: Door) -> None:
+        """A door that is closed for good."""
+        for doors in (self._doors, self._closed):
+            if door in doors:
+                doors.remove(door)
+        if not self._closed:
+            self._stop_looking()
+
+    def came(self, door: Door) -> None:
+        """A client has come through it."""
+        if self._process.full or door.frontend.full:
+            for each in list(self._doors) if self._process.full else [door]:
+                if each not in self._closed:
+                    self._closed.append(each)
+                    each.close_door()
+            if self._look is None:
+                self._look = self._clock.callLater(0, self._make_room)
+
+    def left(self) -> None:
+        """A client has gone, through whatever door."""
+        if self._closed and not self._process.full:
+            for door in [door for door in self._closed if not door.frontend.full]:
+                self._closed.remove(door)
+                door.open_door()
+            if not self._closed:
+                self._stop_looking()
+
+    def lacking(self, error: OSError | str) -> None:
+        """There is no open file left, or no memory: give up what is idle, of servers and of clients."""
+        spared = self._pool.spare(max(1, len(self._pool) // 2))
+        sent = self._send_away(self._doors)
+        if self._tell_lacking.now(self._clock.seconds()):
+            _log.warn(
+                "{error}: closing {idle} idle connections; raise the limit of open files, or lower maxconn",
+                event="lacking",
+                error=error,
+                idle=spared + sent,
+            )
+
+    def _make_room(self) -> None:
+        self._look = self._clock.callLater(LOOK, self._make_room)
+        waited_for = [door for door in self._closed if door.waited_for()]
+        if not waited_for:
+            return
+        sent = self._send_away(self._doors if self._process.full else waited_for)
+        if self._tell_full.now(self._clock.seconds()):
+            frontend = waited_for[0].frontend
+            _log.warn(
+                "frontend {frontend} is full ({active} of {maxconn} connections): clients wait, {idle} idle ones go",
+                event="frontend-full",
+                frontend=frontend.name,
+                active=frontend.active,
+                maxconn=frontend.maxconn,
+                idle=sent,
+            )
+
+    def _send_away(self, doors: list[Door]) -> int:
+        """Close the clients that have been idle longest, if any are; how many."""
+        now = self._clock.seconds()
+        idle = [
+            (since, guest) for door in doors for guest in door.guests if (since := guest.idle_since(now)) is not None
+        ]
+        idle.sort(key=lambda each: each[0])
+        going = idle[: max(1, len(idle) // SHARE)]
+        for _, guest in going:
+            guest.give_way()
+        return len(going)
+
+    def _stop_looking(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
