@@ -128,7 +128,7 @@ class FrontendFactory(ServerFactory):
         self.frontend.refused += 1
         if self._tell_refused.now(self.clock.seconds()):
             _log.warn(
-                "frontend {frontend} refuses {client}: {most} connections (maxconn-per-address); {refused} refused so far",
+                "frontend {frontend} refuses {client}: maxconn-per-address {most} is reached; {refused} refused so far",
                 event="client-refused",
                 frontend=self.name,
                 client=plain_host(host),

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from lbservice.core.change import Change
+from lbservice.core.clock import Seldom
 from lbservice.core.frontend import Frontend, Process
 from lbservice.core.settings import FrontendSettings, Listen
 
@@ -39,6 +42,24 @@ class TestFrontend:
         for _ in range(1000):
             frontend.opened()
         assert not frontend.full
+
+    @pytest.mark.parametrize(("own", "process", "most"), [(0, 0, 0), (5, 0, 5), (0, 7, 7), (5, 7, 5), (9, 7, 7)])
+    def test_the_smaller_limit_holds(self, own: int, process: int, most: int) -> None:
+        assert make_frontend(Process(process), maxconn=own).maxconn == most
+
+    def test_the_process_is_full_at_its_own_limit(self) -> None:
+        process = Process(2)
+        web, api = make_frontend(process), make_frontend(process, "api")
+        web.opened()
+        assert not process.full
+        api.opened()
+        assert (process.full, web.full, api.full) == (True, False, False)
+
+
+class TestSeldom:
+    def test_it_is_said_at_once_and_then_not_again_for_a_while(self) -> None:
+        seldom = Seldom(10.0)
+        assert [seldom.now(at) for at in (0.0, 1.0, 9.9, 10.0, 19.9, 25.0)] == [True, False, False, True, False, True]
 
 
 class TestChange:

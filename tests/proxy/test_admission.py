@@ -182,7 +182,7 @@ def test_one_address_may_have_so_many(make_house: MakeHouse, warnings: list[str]
     assert (bool(three.eof or three.fate), one.eof, two.eof) == (True, False, False)
     assert house.client("203.0.113.9").fate is None
     assert (house.frontend.active, house.frontend.refused) == (3, 1)
-    assert warnings == ["frontend www refuses 198.51.100.7: 2 connections (maxconn-per-address); 1 refused so far"]
+    assert warnings == ["frontend www refuses 198.51.100.7: maxconn-per-address 2 is reached; 1 refused so far"]
     one.close()
     house.run()
     again = house.client()

@@ -622,6 +622,22 @@ def test_an_early_answer_may_still_be_coming_when_the_body_ends(house: House) ->
     assert (response(head)["Connection"], client.eof, house.endings) == ("close", True, ["200 --"])
 
 
+def test_an_answer_before_the_server_has_taken_the_whole_request_costs_the_connection(house: House) -> None:
+    origin = house.origin(1, raw=True)
+    client = house.client()
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+    house.run()
+    origin.last.stop_reading()
+    client.send(b"x" * 100_000)
+    house.run()
+    origin.last.send(OK)
+    house.run()
+    assert response(client.take()).status == 200
+    assert len(house.pool) == 0
+    assert not client.eof, "the client's part is done"
+    origin.last.read_on()
+
+
 def test_surplus_bytes_cost_the_connection(house: House) -> None:
     origin = house.origin(1, OK + answer(b"smuggled"), OK)
     client = house.client()

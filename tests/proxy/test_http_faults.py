@@ -685,6 +685,32 @@ def test_an_upload_that_the_server_holds_back_is_not_the_clients_fault(make_hous
     assert request_size(origin.last.received) == len(origin.last.received)
 
 
+def test_a_client_that_is_not_read_and_goes_is_missed_all_the_same(house: House) -> None:
+    origin = house.origin(1, raw=True)
+    client = house.client()
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n")
+    house.run()
+    origin.last.stop_reading()
+    client.send(b"x" * 1_000_000)
+    house.run(3)
+    client.abort()
+    house.run(0.6)
+    assert (house.endings, house.quiet) == (["-1 CD"], True)
+    origin.last.read_on()
+
+
+def test_a_client_that_is_not_read_in_the_queue_and_goes_is_missed_too(make_house: MakeHouse) -> None:
+    house = make_house(1, server_maxconn=1, timeout_queue=100.0)
+    house.origin(1, hang)
+    busy, client = house.client(), house.client()
+    busy.ask(GET)
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000)
+    house.run(3)
+    client.abort()
+    house.run(0.6)
+    assert (house.endings, house.backend.waiting) == (["-1 CQ"], 0)
+
+
 def test_a_server_that_never_takes_the_upload_is_given_up(make_house: MakeHouse) -> None:
     house = make_house(1, timeout_server=20.0)
     origin = house.origin(1, raw=True)

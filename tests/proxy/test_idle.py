@@ -82,6 +82,15 @@ def test_a_closed_pool_keeps_nothing() -> None:
     assert (pool.put(cast(HttpClientProtocol, Parked(server))), len(pool)) == (False, 0)
 
 
+def test_the_oldest_of_who_has_most_are_spared() -> None:
+    pool = IdlePool()
+    few, many = parked(a_server("s1"), pool, 1), parked(a_server("s2"), pool, 3)
+    assert pool.spare(2) == 2
+    assert [each.closed for each in few + many] == [False, True, True, False]
+    assert pool.spare(5) == 2
+    assert (len(pool), pool.spare(1)) == (0, 0)
+
+
 def test_an_idle_connection_is_closed_after_60_seconds(house: House) -> None:
     origin = house.origin()
     house.client().ask(GET)

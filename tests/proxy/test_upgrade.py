@@ -46,6 +46,16 @@ def test_bytes_go_both_ways(house: House) -> None:
     assert house.server().in_flight == 1
 
 
+def test_a_server_that_agrees_before_it_has_the_whole_request_is_broken(house: House) -> None:
+    origin = house.origin(1, raw=True)
+    client = house.client()
+    client.ask(ASK[:-2].replace(b"GET", b"POST") + b"Content-Length: 10\r\n\r\n12345")
+    origin.last.send(AGREE)
+    house.run()
+    assert response(client.take()).status == 502
+    assert house.endings == ["502 PH"]
+
+
 def test_bytes_behind_the_head_of_the_answer_are_the_first_of_the_tunnel(house: House) -> None:
     chat = Chat(house, first=b"welcome")
     assert chat.answer.endswith(b"\r\n\r\nwelcome")
