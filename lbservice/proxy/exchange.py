@@ -73,6 +73,8 @@ class Exchange:
     """The beginning of the body, encoded as it goes to a server."""
     _lost_body = False
     """Body bytes have gone out that are not kept any more: the request cannot be repeated."""
+    _hinted = False
+    """An interim response has gone to the client: its final one must be of the same server."""
     _chunking = False
 
     def __init__(self, client: HttpServerProtocol, request: RequestHead, access: Access) -> None:
@@ -98,12 +100,12 @@ class Exchange:
         self._place_later(lease)
 
     def _idle_connection(self, server: Server) -> HttpClientProtocol | None:
-        """One that may carry the request. Before what must not be sent twice, the kernel is asked if it still can."""
+        """One on which the server, as the kernel knows, has sent nothing since: neither bytes nor its end."""
         self._reused = False
         if self._fresh:
             return None
         connection = self._client.pool.take(server)
-        while connection is not None and not self.request.idempotent and not connection.is_open():
+        while connection is not None and not connection.is_open():
             connection = self._client.pool.take(server)
         self._reused = connection is not None
         return connection
@@ -220,6 +222,7 @@ class Exchange:
                 self.say_continue()
                 self._client.await_body()
         elif self.request.minor:
+            self._hinted = True
             self._write(encode_response(head, b"", b""))
 
     @property
@@ -385,7 +388,8 @@ class Exchange:
 
     def _may_repeat(self, loss: Loss) -> bool:
         """No byte of the answer has gone out. Sending again must do no harm, and the body must be at hand."""
-        return loss in (Loss.CLOSED, Loss.RESET) and self.request.idempotent and not self._lost_body
+        clean = not (self._lost_body or self._hinted)
+        return loss in (Loss.CLOSED, Loss.RESET) and self.request.idempotent and clean
 
     def client_lost(self, letter: str = "C") -> None:
         """The client is gone (`C`), or too slow (`c`), or an operator cut it off (`K`)."""

@@ -17,9 +17,9 @@ from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.dial import DialedProtocol
 from lbservice.proxy.idle import IdlePool
 from lbservice.proxy.pace import Uptake
-from lbservice.proxy.transport import outstanding, still_open
+from lbservice.proxy.transport import is_quiet, outstanding
 from lbservice.wire.body import Body, reader
-from lbservice.wire.h1 import BadMessage, cut_head, parse_response
+from lbservice.wire.h1 import BadMessage, cut_head, parse_response, refuse_no_response
 from lbservice.wire.message import UNTIL_CLOSE
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class HttpClientProtocol(DialedProtocol):
 
     def is_open(self) -> bool:
         """Does the kernel, too, think that the server has neither closed it nor sent anything?"""
-        if still_open(self.transport):
+        if is_quiet(self.transport):
             return True
         self.close()
         return False
@@ -177,6 +177,7 @@ class HttpClientProtocol(DialedProtocol):
             data = self._buffer + data
         end = cut_head(data, MAX_HEAD, seen)
         if end < 0:
+            refuse_no_response(data)
             self._buffer = data
             return
         self._buffer = b""

@@ -23,7 +23,7 @@ from lbservice.proxy.pace import Intake, Uptake
 from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, host_of, tcp_state, unread
 from lbservice.wire.body import Body, LengthBody, reader
 from lbservice.wire.forwarded import Introduction, usable_request_id
-from lbservice.wire.h1 import BadMessage, cut_head, parse_request
+from lbservice.wire.h1 import BadMessage, cut_head, parse_request, refuse_no_request
 from lbservice.wire.message import NO_BODY
 from lbservice.wire.pages import error_response
 
@@ -169,6 +169,7 @@ class HttpServerProtocol(Protocol):
                     self._began = now
                 end = cut_head(data, self.factory.limits.head, seen)
                 if end < 0:
+                    refuse_no_request(data)
                     self._deadline.set(self._began, self.factory.settings.timeout_client_head)
                     break
                 seen = 0

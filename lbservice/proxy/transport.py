@@ -91,6 +91,16 @@ class ServerTransport(_WriteThrough, tcp.Server):
 class ClientTransport(_WriteThrough, tcp.Client):
     """A connection that we open to a server."""
 
+    _poll: select.poll | None = None
+
+    def is_quiet(self) -> bool:
+        """Is there nothing to read, not even an end? Half a microsecond, where a try to read takes three."""
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self.socket, select.POLLIN)
+        return not poll.poll(0)
+
     def createInternetSocket(self) -> socket.socket:
         skt = cast(socket.socket, super().createInternetSocket())
         skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -251,16 +261,7 @@ def _ask(skt: socket.socket, request: int) -> int:
     return cast(int, struct.unpack("i", fcntl.ioctl(skt.fileno(), request, b"\0\0\0\0"))[0])
 
 
-def still_open(transport: Any) -> bool:
-    """Has an idle connection neither been closed by its peer nor received anything, as far as the kernel knows?"""
-    connection = getattr(transport, "transport", transport)
-    skt = getattr(connection, "socket", None)
-    if skt is None:
-        return bool(getattr(transport, "connected", True))
-    try:
-        skt.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+def is_quiet(transport: Any) -> bool:
+    """Is there nothing to read on a connection to a server, not even an end, as far as the kernel knows?"""
+    connection: ClientTransport = getattr(transport, "transport", transport)
+    return connection.is_quiet()

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 
-from lbservice.wire.headers import FORWARDING, METHOD, TOKEN, is_host, is_length, tokens
+from lbservice.wire.headers import FORWARDING, METHOD, TCHAR, TOKEN, is_host, is_length, tokens
 from lbservice.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
 
 
@@ -55,8 +55,10 @@ _RESPONSE_FIELD = re.compile(
 
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 """Connection options that are no field names."""
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _ODD_METHODS = frozenset((b"CONNECT", b"TRACE"))
 BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
+_REQUEST_BEGINS = re.compile(TCHAR + rb"{64}|" + TCHAR + rb"{1,63}+(?: |\Z)")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)", re.S)
 
 
@@ -70,11 +72,26 @@ def cut_head(data: bytes, limit: int, seen: int = 0) -> int:
     end = data.find(b"\r\n\r\n", seen, limit)
     if end >= 0:
         return end + 4
-    if BARE_LINE_END.search(data, seen, limit):
+    # Counting is ten times faster than the pattern, which decides only when the counts differ.
+    pairs = data.count(b"\r\n", seen, limit)
+    pure = pairs == data.count(b"\n", seen, limit) == data.count(b"\r", seen, limit) - data.endswith(b"\r")
+    if not pure and BARE_LINE_END.search(data, seen, limit):
         raise BadMessage(400, "a line ends without CR LF (RFC 9112 section 2.2)")
     if len(data) >= limit:
         raise BadMessage(431 if data.find(b"\r\n", 0, limit) >= 0 else 414, f"a head of more than {limit} bytes")
     return -1
+
+
+def refuse_no_request(data: bytes) -> None:
+    """Raises BadMessage if no request can begin with these bytes, as with TLS on a plain port."""
+    if not _REQUEST_BEGINS.match(data):
+        raise BadMessage(400, "no HTTP request (RFC 9112 section 3)")
+
+
+def refuse_no_response(data: bytes) -> None:
+    """Raises BadMessage if no response can begin with these bytes, as with another protocol's greeting."""
+    if not data.startswith(b"HTTP/1."[: len(data)]):
+        raise BadMessage(502, "no HTTP/1 response (RFC 9112 section 4)")
 
 
 # -- requests ----------------------------------------------------------------------------------
@@ -148,6 +165,8 @@ def _take_request_fields(request: RequestHead, units: bytes) -> None:
             request.request_id = value
         elif name == b"via":
             request.via = value if request.via is None else request.via + b", " + value
+        elif name.replace(b"_", b"-") in _FRAMING:
+            raise BadMessage(400, "a field that some would take for Content-Length or Transfer-Encoding")
         # What remains is dropped: hop-by-hop fields, Proxy (it becomes HTTP_PROXY in CGI), underscores.
     if coding is not None:
         if request.has_length:

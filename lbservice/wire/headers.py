@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from ipaddress import IPv6Address
 
-_TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
-TOKEN = _TCHAR + rb"++"
+TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+TOKEN = TCHAR + rb"++"
 """RFC 9110 section 5.6.2, possessive: hostile input is read once."""
-METHOD = _TCHAR + rb"{1,64}+"
+METHOD = TCHAR + rb"{1,64}+"
 """Any token may be a method (RFC 9110 section 9.1); none of this length is known."""
 
 _TOKENS = re.compile(rb"[ \t]*+(?:" + TOKEN + rb"[ \t]*+)?+(?:,[ \t]*+(?:" + TOKEN + rb"[ \t]*+)?+)*+")
 _HOST = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]{2,45}\]"  # an IPv6 literal
-    rb"|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})++)"  # reg-name or IPv4 (RFC 3986 section 3.2.2)
-    rb"(?::[0-9]{0,5})?"
+    rb"(?:\[([0-9A-Fa-f:.]{2,45})\]"  # an IPv6 literal
+    # A reg-name or IPv4 (RFC 3986 section 3.2.2), but without its comma: that is two Host fields made one.
+    rb"|(?:[0-9A-Za-z\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})++)"
+    rb"(?::([0-9]{0,5}))?"
 )
 
 
@@ -35,7 +37,18 @@ def is_length(value: bytes) -> bool:
 @lru_cache(maxsize=256)
 def is_host(value: bytes) -> bool:
     """Is it a `uri-host [":" port]` (RFC 9110 section 7.2), without userinfo and not empty?"""
-    return _HOST.fullmatch(value) is not None
+    match = _HOST.fullmatch(value)
+    if match is None or int(match[2] or b"0") > 65535:
+        return False
+    return match[1] is None or _is_ipv6(match[1].decode("ascii"))
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 FORWARDING = frozenset(

@@ -316,6 +316,10 @@ class _Client(transport.ClientTransport):
     def createInternetSocket(self) -> Any:
         return MemorySocket(self.connector.network)
 
+    def is_quiet(self) -> bool:
+        skt: Any = self.socket
+        return not (skt.readable or skt.hung_up)
+
 
 class _Connector(transport._Connector):
     network: MemoryNetwork

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbservice.wire.h1 import BadMessage, cut_head
+from lbservice.wire.h1 import BadMessage, cut_head, refuse_no_request, refuse_no_response
 from tests.wire.build import STEADY, head
 
 LIMIT = 64
@@ -31,6 +31,30 @@ def told_piece_by_piece(data: bytes, sizes: list[int], limit: int = LIMIT) -> in
             return end
         seen = got
     return -1
+
+
+class TestBeginning:
+    @pytest.mark.parametrize("data", [b"G", b"GET", b"GET ", b"GET /", b"!#x 1", b"M" * 64, b"M" * 100, b"OPTIONS *"])
+    def test_a_request_may_begin_so(self, data: bytes) -> None:
+        refuse_no_request(data)
+
+    @pytest.mark.parametrize(
+        "data", [b"\x16\x03\x01", b" GET", b"GET\t/", b"GET\r", b"G\xc3", b"(", b"\x00" * 70, b"A\x80"]
+    )
+    def test_no_request_begins_so(self, data: bytes) -> None:
+        with pytest.raises(BadMessage) as refused:
+            refuse_no_request(data)
+        assert refused.value.status == 400
+
+    @pytest.mark.parametrize("data", [b"H", b"HTTP/", b"HTTP/1.", b"HTTP/1.1 2", b"HTTP/1.x"])
+    def test_a_response_may_begin_so(self, data: bytes) -> None:
+        refuse_no_response(data)
+
+    @pytest.mark.parametrize("data", [b"S", b"HTTP/2", b"http/1.1", b"\r", b"HTTP 200", b"\x00"])
+    def test_no_response_begins_so(self, data: bytes) -> None:
+        with pytest.raises(BadMessage) as refused:
+            refuse_no_response(data)
+        assert refused.value.status == 502
 
 
 class TestCutting:

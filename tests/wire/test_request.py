@@ -174,7 +174,8 @@ class TestHost:
             b"[::1]:8080",
             b"a_b",
             b"%41",
-            b"a,b",
+            b"a:65535",
+            b"[::ffff:192.0.2.1]:0",
         ],
     )
     def test_a_host_may_be(self, host: bytes) -> None:
@@ -207,6 +208,11 @@ class TestHost:
             b"http://a",
             b"[::1]a",
             b"[::1%eth0]",
+            b"[:::]",
+            b"[1::2::3]",
+            b"[::300.1.1.1]",
+            b"a:65536",
+            b"a,b",
         ],
     )
     @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
@@ -508,13 +514,12 @@ class TestFieldLines:
         "name",
         [
             b"X_Forwarded_For",
-            b"Content_Length",
             b"X_Y",
             b"_",
             b"_X",
             b"X_",
             b"HTTP_PROXY",
-            b"Transfer_Encoding",
+            b"Content_Lengths",
             b"Host_",
         ],
     )
@@ -522,6 +527,10 @@ class TestFieldLines:
         got = request(name + b": 1", b"A: b_c", name + b":", b"D_E:f", b"G: h")
         assert got.fields == b"A: b_c\r\nG: h\r\n"
         assert (got.length, got.forwarded, got.host) == (NO_BODY, b"", b"a")
+
+    @pytest.mark.parametrize("name", [b"Content_Length", b"transfer_encoding", b"TRANSFER_Encoding"])
+    def test_a_framing_field_with_an_underscore_is_refused(self, name: bytes) -> None:
+        assert refusal(name + b": 1") == 400
 
     def test_an_underscore_elsewhere_does_no_harm_to_its_line(self) -> None:
         fields = [b"Cookie: a_b=c_d", b"X: http://x_y:1/_"]
