@@ -2,6 +2,8 @@
 #
 #   make demo     see it work: three servers, a load balancer, some traffic
 #   make test     run all tests                      (TEST_ARGS="-k failover")
+#   make fuzz     random bytes against HTTP, new ones each time; what fails prints how to replay it
+#                                                    (FUZZ=20000 examples of each property, FUZZ_ARGS="-k tunnel")
 #   make check    formatting, lint, types, imports
 #   make bench    side by side with HAProxy          (BENCH_ARGS="--rounds 5")
 #   make format   put the code in shape
@@ -11,7 +13,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check bench format clean
+FUZZ ?= 2000
+
+.PHONY: help demo test fuzz check bench format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -21,6 +25,9 @@ demo: .venv/use
 
 test: .venv/dev
 	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+fuzz: .venv/dev
+	@FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/property --hypothesis-show-statistics $(FUZZ_ARGS)
 
 check: .venv/dev
 	@$(BIN)/ruff format --check .

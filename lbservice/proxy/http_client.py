@@ -207,9 +207,11 @@ class HttpClientProtocol(DialedProtocol):
         self._interim += 1
         if self._interim > MAX_INTERIM:
             raise BadMessage(502, f"more than {MAX_INTERIM} interim responses")
+        if not head.persistent:
+            self._reusable = False
         if head.status == 101:
-            if not (exchange.wants_upgrade and exchange.request_sent):
-                raise BadMessage(502, "101 before the whole request, or without an Upgrade in it")
+            if not exchange.wants_upgrade or head.upgrade is None:
+                raise BadMessage(502, "101 without an Upgrade, in it or in the request")
             self._buffer = rest
             exchange.upgraded(head)
             return

@@ -185,7 +185,8 @@ def _obey_connection(request: RequestHead, options: tuple[bytes, ...], asked: li
         request.persistent = False
     elif b"keep-alive" in options:
         request.persistent = True
-    if b"upgrade" in options and asked and request.minor == 1:
+    # A body would have to end before the other protocol begins; nobody upgrades with one, so it is left alone.
+    if b"upgrade" in options and asked and request.minor == 1 and request.length == NO_BODY:
         # h2c would open a way past every rule of ours (RFC 9113 section 3.1 has dropped it).
         protocols = [protocol.strip() for value in asked for protocol in value.split(b",")]
         wanted = [protocol for protocol in protocols if protocol and not protocol.lower().startswith(b"h2c")]

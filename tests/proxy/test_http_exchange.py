@@ -664,6 +664,12 @@ def test_bytes_that_come_before_a_request_are_no_answer_to_a_post(house: House) 
     assert response(client.ask(post(b"x"))).body == b"hello"
 
 
+def test_an_interim_response_with_a_length_costs_the_connection(house: House) -> None:
+    origin = house.origin(1, b"HTTP/1.1 103 Early Hints\r\nContent-Length: 9\r\n\r\n" + OK)
+    assert responses(house.client().ask(GET))[-1].status == 200
+    assert (len(house.pool), origin.open) == (0, 0)
+
+
 def test_a_body_behind_204_is_not_taken_for_the_next_answer(house: House) -> None:
     house.origin(1, b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", OK)
     client = house.client()

@@ -46,13 +46,16 @@ def test_bytes_go_both_ways(house: House) -> None:
     assert house.server().in_flight == 1
 
 
-def test_a_server_that_agrees_before_it_has_the_whole_request_is_broken(house: House) -> None:
-    origin = house.origin(1, raw=True)
-    client = house.client()
-    client.ask(ASK[:-2].replace(b"GET", b"POST") + b"Content-Length: 10\r\n\r\n12345")
-    origin.last.send(AGREE)
-    house.run()
-    assert response(client.take()).status == 502
+def test_with_a_body_no_other_protocol_is_asked_for(house: House) -> None:
+    origin = house.origin()
+    body = house.client().ask(ASK[:-2].replace(b"GET", b"POST") + b"Content-Length: 5\r\n\r\n12345")
+    assert response(body).status == 200
+    assert field(origin.requests[0], "Upgrade") is None
+
+
+def test_a_server_that_agrees_to_nothing_in_particular_is_broken(house: House) -> None:
+    house.origin(1, b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    assert response(house.client().ask(ASK)).status == 502
     assert house.endings == ["502 PH"]
 
 
