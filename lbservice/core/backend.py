@@ -5,14 +5,16 @@ backups only when nothing else is) and `candidates` (the available ones with roo
 replaced when health, weight, admin state or membership changes, and `candidates` also when a
 server fills up or gets room again.
 
-The queue holds what came when every available server was full. It obeys one invariant: while
-somebody waits, there are no candidates. So nobody overtakes, and a freed slot goes to the oldest.
+The queue holds what came when every available server was full, or every one that had not failed it
+before. It obeys one invariant: while somebody waits, no candidate suits him. So nobody overtakes, and
+a freed slot goes to the oldest whom it suits.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import count
 
 from lbservice.core.pick import OK, Outcome, PickInfo, Policy, Result
 from lbservice.core.server import Admin, Server
@@ -42,14 +44,21 @@ class Lease:
 class Ticket:
     """A place in a backend's queue."""
 
-    __slots__ = ("avoid", "granted", "info", "place")
+    __slots__ = ("avoid", "granted", "info", "number", "place")
 
     def __init__(
-        self, info: PickInfo, granted: Callable[[Lease | None], None], place: int, avoid: Sequence[Server]
+        self,
+        info: PickInfo,
+        granted: Callable[[Lease | None], None],
+        avoid: tuple[Server, ...],
+        number: int,
+        place: int,
     ) -> None:
         self.info = info
-        self.avoid = avoid
         self.granted: Callable[[Lease | None], None] | None = granted
+        self.avoid = avoid
+        self.number = number
+        """Tickets are numbered as they are handed out."""
         self.place = place
         """How many were waiting before it, as the log's backend queue field says."""
 
@@ -78,8 +87,11 @@ class Backend:
         self.in_flight = 0
         self.requests = 0
         self.retries = 0
-        self._queue: deque[Ticket] = deque()
+        self._queues: dict[tuple[Server, ...], deque[Ticket]] = {}
+        """By the servers to avoid, which are nearly always none; the oldest ticket first."""
+        self._numbers = count()
         self._waiting = 0
+        self._left = 0
         self._serving = False
         self._emptied = emptied
         self._gone = gone
@@ -99,19 +111,23 @@ class Backend:
 
     # -- lending ---------------------------------------------------------------------------
 
-    def acquire(self, info: PickInfo, avoid: Sequence[Server] = ()) -> Lease | None:
+    def acquire(self, info: PickInfo, avoid: tuple[Server, ...] = ()) -> Lease | None:
         """A lease of a server with room, another than those to `avoid` if there is one; None if all are full.
 
         Choosing and counting are one step, so that two picks in one turn see each other.
         """
-        if self._waiting:
+        if self._serving and self._waiting:
             return None  # others were here before
         return self._lend(info, avoid)
 
-    def _lend(self, info: PickInfo, avoid: Sequence[Server] = ()) -> Lease | None:
-        candidates = self.candidates
-        if avoid:
-            candidates = tuple(server for server in candidates if server not in avoid) or candidates
+    def _suiting(self, avoid: tuple[Server, ...]) -> tuple[Server, ...]:
+        """The candidates for who wants to avoid these, which he cannot if no other is available."""
+        if not avoid or all(server in avoid for server in self.available):
+            return self.candidates
+        return tuple(server for server in self.candidates if server not in avoid)
+
+    def _lend(self, info: PickInfo, avoid: tuple[Server, ...]) -> Lease | None:
+        candidates = self._suiting(avoid) if avoid else self.candidates
         if not candidates:
             return None
         server = self.policy.pick(candidates, info) if len(candidates) > 1 else candidates[0]
@@ -149,10 +165,10 @@ class Backend:
 
     # -- waiting ---------------------------------------------------------------------------
 
-    def wait(self, info: PickInfo, granted: Callable[[Lease | None], None], avoid: Sequence[Server] = ()) -> Ticket:
+    def wait(self, info: PickInfo, granted: Callable[[Lease | None], None], avoid: tuple[Server, ...] = ()) -> Ticket:
         """Queue up; `granted` is called once, with a lease, or with None when no server is left."""
-        ticket = Ticket(info, granted, self._waiting, avoid)
-        self._queue.append(ticket)
+        ticket = Ticket(info, granted, avoid, next(self._numbers), self._waiting)
+        self._queues.setdefault(avoid, deque()).append(ticket)
         self._waiting += 1
         return ticket
 
@@ -161,22 +177,37 @@ class Backend:
         if ticket.granted is not None:
             ticket.granted = None
             self._waiting -= 1
-            if len(self._queue) > 2 * self._waiting + 16:
-                self._queue = deque(waiter for waiter in self._queue if waiter.granted is not None)
+            self._left += 1
+            if self._left > self._waiting + 16:
+                self._left = 0
+                for avoid, queue in self._queues.items():
+                    self._queues[avoid] = deque(waiter for waiter in queue if waiter.granted is not None)
 
     def _serve_queue(self) -> None:
-        if self._serving:
-            return  # a grant that ended at once: the loop below, further up the stack, goes on
+        if self._serving or not self._waiting:
+            return  # in the first case the loop below, further up the stack, goes on
         self._serving = True
         try:
-            while self._waiting and (self.candidates or not self.available):
-                ticket = self._queue.popleft()
+            while ticket := self._next():
+                self._queues[ticket.avoid].popleft()
+                self._waiting -= 1
                 granted, ticket.granted = ticket.granted, None
                 if granted is not None:
-                    self._waiting -= 1
                     granted(self._lend(ticket.info, ticket.avoid))
         finally:
             self._serving = False
+
+    def _next(self) -> Ticket | None:
+        """The oldest waiter whom a candidate suits, or anybody when no server is left."""
+        oldest: Ticket | None = None
+        for avoid, queue in list(self._queues.items()):
+            while queue and queue[0].granted is None:
+                queue.popleft()
+            if not queue:
+                del self._queues[avoid]
+            elif (self._suiting(avoid) or not self.available) and (oldest is None or queue[0].number < oldest.number):
+                oldest = queue[0]
+        return oldest
 
     # -- changing --------------------------------------------------------------------------
 

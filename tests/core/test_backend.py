@@ -102,11 +102,44 @@ class TestAnotherServerThanThese:
         s1, s2 = make_server("s1"), make_server("s2")
         assert lease_of(make_backend([s1, s2]), s2, s1).server is s1
 
-    def test_when_only_the_avoided_one_has_room_it_is_taken(self) -> None:
+    def test_while_the_others_are_full_it_waits_for_them(self) -> None:
+        s1, s2 = make_server("s1"), make_server("s2", maxconn=1)
+        backend = make_backend([s1, s2])
+        lease = lease_of(backend, s1)
+        assert backend.acquire(CLIENT, (s1,)) is None
+        granted: list[Lease | None] = []
+        backend.wait(CLIENT, granted.append, (s1,))
+        lease.done(GOOD)
+        assert [each and each.server for each in granted] == [s2]
+
+    def test_who_waits_for_others_keeps_nobody_from_the_one_that_failed_him(self) -> None:
         s1, s2 = make_server("s1"), make_server("s2", maxconn=1)
         backend = make_backend([s1, s2])
         lease_of(backend, s1)
-        assert lease_of(backend, s1).server is s1
+        backend.wait(CLIENT, lambda lease: None, (s1,))
+        assert lease_of(backend).server is s1
+
+    def test_a_freed_slot_goes_to_the_oldest_whom_it_suits(self) -> None:
+        s1, s2 = make_server("s1", maxconn=1), make_server("s2", maxconn=1)
+        backend = make_backend([s1, s2])
+        first, second = lease_of(backend), lease_of(backend)
+        told: list[str] = []
+        for name, avoid in (("picky", (first.server,)), ("a", ()), ("b", ())):
+            backend.wait(CLIENT, lambda lease, name=name: told.append(f"{name} {lease.server.name}"), avoid)  # type: ignore[misc]
+        first.done(GOOD)
+        assert told == ["a s1"]
+        second.done(GOOD)
+        assert told == ["a s1", "picky s2"]
+
+    def test_when_the_others_go_the_one_that_failed_must_do(self) -> None:
+        s1, s2 = make_server("s1"), make_server("s2", maxconn=1)
+        backend = make_backend([s1, s2])
+        lease_of(backend, s1)
+        granted: list[Lease | None] = []
+        backend.wait(CLIENT, granted.append, (s1,))
+        s2.health.up = False
+        backend.refresh()
+        assert [each and each.server for each in granted] == [s1]
 
     def test_a_stranger_to_avoid_does_not_matter(self) -> None:
         s1 = make_server("s1")
@@ -290,7 +323,7 @@ class TestLeavingTheQueue:
         patient = Waiter(backend)
         for _ in range(10_000):
             backend.leave(Waiter(backend).ticket)
-        assert len(backend._queue) < 100
+        assert sum(map(len, backend._queues.values())) < 100
         busy.done(GOOD)
         assert patient.served_by == "s1"
 

@@ -28,6 +28,7 @@ class BackendMachine(RuleBasedStateMachine):
         self.told_nobody: list[int] = []
         self.lent = 0
         self.removed: list[Server] = []
+        self.avoids: dict[int, tuple[Server, ...]] = {}
         self.numbers = iter(range(1, 10_000))
         self.backend = make_backend(policy=self.make_policy(), emptied=self.emptied, gone=self.gone.append)
 
@@ -45,25 +46,33 @@ class BackendMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def request(self, data: st.DataObject) -> None:
-        avoid = data.draw(st.lists(st.sampled_from(list(self.backend) or [make_server()]), max_size=2))
-        had_room = [server for server in self.backend.available if not server.full]
+        avoid = tuple(data.draw(st.lists(st.sampled_from(list(self.backend) or [make_server()]), max_size=2)))
+        suiting = self.suiting(avoid)
         lease = self.backend.acquire(CLIENT, avoid)
         if lease is not None:
-            assert lease.server in had_room
-            assert lease.server not in avoid or all(server in avoid for server in had_room)
+            assert lease.server in suiting
             self.lent += 1
             self.leases.append(lease)
             return
-        assert not had_room
+        assert not suiting
         if self.backend.available:
             me = next(self.numbers)
             self.queue.append(me)
-            self.tickets[me] = self.backend.wait(CLIENT, lambda lease: self.granted(me, lease))
+            self.avoids[me] = avoid
+            self.tickets[me] = self.backend.wait(CLIENT, lambda lease: self.granted(me, lease), avoid)
             assert self.tickets[me].place == len(self.queue) - 1
 
+    def suiting(self, avoid: tuple[Server, ...]) -> list[Server]:
+        """The servers with room that such a request may have."""
+        others = [server for server in self.backend.available if server not in avoid]
+        return [server for server in others or self.backend.available if not server.full]
+
     def granted(self, who: int, lease: Lease | None) -> None:
-        assert self.queue, f"{who} was told twice, or had left"
-        assert self.queue.pop(0) == who, "not the oldest"
+        assert who in self.queue, f"{who} was told twice, or had left"
+        # Only a server that was taken meanwhile could have suited an older one.
+        older = self.queue[: self.queue.index(who)]
+        self.queue.remove(who)
+        assert not any(lease is None or self.takes(each, lease.server) for each in older), "not the oldest"
         if lease is None:
             assert not self.backend.available
             self.told_nobody.append(who)
@@ -85,6 +94,11 @@ class BackendMachine(RuleBasedStateMachine):
         self.backend.leave(self.tickets[who])
         if who in self.queue:
             self.queue.remove(who)
+
+    def takes(self, who: int, server: Server) -> bool:
+        """Would this one have taken the server?"""
+        avoid = self.avoids[who]
+        return server not in avoid or all(each in avoid for each in self.backend.available)
 
     # -- checks and operators --------------------------------------------------------------
 
@@ -145,7 +159,8 @@ class BackendMachine(RuleBasedStateMachine):
     def nobody_waits_without_need(self) -> None:
         if self.queue:
             assert self.backend.available, "somebody waits for nobody"
-            assert not self.backend.candidates, "somebody waits beside a server with room"
+            for who in self.queue:
+                assert not self.suiting(self.avoids[who]), "somebody waits beside a server with room"
 
     @invariant()
     def removed_servers_go_with_their_last_request(self) -> None:
