@@ -4,6 +4,7 @@
 #   make test     run all tests                      (TEST_ARGS="-k failover")
 #   make fuzz     random bytes against HTTP, new ones each time; what fails prints how to replay it
 #                                                    (FUZZ=20000 examples of each property, FUZZ_ARGS="-k tunnel")
+#   make soak     mixed traffic and faults, 30 min   (SOAK_ARGS="--minutes 2")
 #   make check    formatting, lint, types, imports
 #   make bench    side by side with HAProxy          (BENCH_ARGS="--rounds 5")
 #   make format   put the code in shape
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 FUZZ ?= 2000
 
-.PHONY: help demo test fuzz check bench format clean
+.PHONY: help demo test fuzz soak check bench format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -34,6 +35,9 @@ check: .venv/dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+soak: .venv/dev
+	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 bench: .venv/use
 	@$(BIN)/python benchmarks/http_keepalive.py $(BENCH_ARGS)

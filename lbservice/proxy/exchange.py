@@ -24,7 +24,7 @@ from lbservice.proxy.http_client import HttpClientProtocol, Loss
 from lbservice.proxy.placing import Placement, Unplaced, give_back
 from lbservice.proxy.tunnel import Tunnel
 from lbservice.wire.body import LAST_CHUNK, chunk
-from lbservice.wire.h1 import encode_request, encode_response
+from lbservice.wire.h1 import encode_request, encode_response, is_dated
 from lbservice.wire.message import CHUNKED, NO_BODY, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
@@ -210,10 +210,13 @@ class Exchange:
 
     # -- the response ----------------------------------------------------------------------
 
-    @property
-    def wants_upgrade(self) -> bool:
-        """Did the client ask for another protocol?"""
-        return self.request.upgrade is not None
+    def asked_for(self, protocols: bytes | None) -> bool:
+        """Did the client ask for all these protocols, in a server's Upgrade field?"""
+        asked = self.request.upgrade
+        if asked is None or not protocols:
+            return False
+        offered = [protocol.strip() for protocol in asked.lower().split(b",")]
+        return all(protocol.strip() in offered for protocol in protocols.lower().split(b","))
 
     def interim(self, head: ResponseHead) -> None:
         """A 1xx response: passed on, a 100 only while the client still waits for it."""
@@ -260,7 +263,10 @@ class Exchange:
             framing += b"Connection: close\r\n"
         elif not self.request.minor:
             framing += b"Connection: keep-alive\r\n"
-        data = encode_response(head, framing, b"X-Request-ID: %b\r\n" % access.request_id)
+        extra = b"X-Request-ID: %b\r\n" % access.request_id
+        if not is_dated(head):  # who has a clock adds it (RFC 9110 section 6.6.1)
+            extra += b"Date: %b\r\n" % client.factory.date()
+        data = encode_response(head, framing, extra)
         if payload:
             data += chunk(payload) if self._chunking else payload
         if done and self._chunking:

@@ -210,8 +210,8 @@ class HttpClientProtocol(DialedProtocol):
         if not head.persistent:
             self._reusable = False
         if head.status == 101:
-            if not exchange.wants_upgrade or head.upgrade is None:
-                raise BadMessage(502, "101 without an Upgrade, in it or in the request")
+            if not exchange.asked_for(head.upgrade):
+                raise BadMessage(502, "101 with a protocol that was not asked for (RFC 9110 section 7.8)")
             self._buffer = rest
             exchange.upgraded(head)
             return

@@ -19,11 +19,11 @@ from lbservice.core.server import Server
 from lbservice.proxy.closing import SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.exchange import Exchange
-from lbservice.proxy.pace import Intake, Uptake
+from lbservice.proxy.pace import WATCH, Intake, Uptake
 from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, host_of, tcp_state, unread
 from lbservice.wire.body import Body, LengthBody, reader
 from lbservice.wire.forwarded import Introduction, usable_request_id
-from lbservice.wire.h1 import BadMessage, cut_head, parse_request, refuse_no_request
+from lbservice.wire.h1 import BadMessage, ForUs, cut_head, parse_request, refuse_no_request
 from lbservice.wire.message import NO_BODY
 from lbservice.wire.pages import error_response
 
@@ -38,8 +38,6 @@ ABANDONED = 0.5
 """Seconds without an answer, or more of it, after which a client that has closed its half counts as gone."""
 NEWCOMER = 1.0
 """Seconds that a client has for its request before it may be sent away in favour of others."""
-WATCH = 0.5
-"""Seconds from one look to the next at a client that is not read: the reactor would not tell that it has gone."""
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 
@@ -82,6 +80,8 @@ class HttpServerProtocol(Protocol):
         self.info = PickInfo(host)
         self._name = f"{host}:{address.port}"
         self._frontend = factory.name
+        self._secure = False
+        """Did the client use TLS, here or, as we believe it, before a proxy?"""
         self._phase = HEAD
         self._buffer = b""
         self._body: Body | None = None
@@ -109,13 +109,15 @@ class HttpServerProtocol(Protocol):
 
     def connectionMade(self) -> None:
         factory, host = self.factory, self.info.source
+        trusted = factory.trusts(host)
         self.introduction = Introduction(
             host.encode(),
             b"https" if self.encrypted else b"http",
             self.transport.getHost().port,
             factory.via,
-            trusted=factory.trusts(host),
+            trusted=trusted,
         )
+        self._secure = self.encrypted or trusted
         if self.encrypted:
             self._frontend += "~"  # as HAProxy marks it in the log
         self.transport.registerProducer(self, True)
@@ -188,7 +190,7 @@ class HttpServerProtocol(Protocol):
         """Begin an exchange; returns the bytes that are not its own."""
         factory = self.factory
         limits = factory.limits
-        request = parse_request(head, limits.line, limits.fields)
+        request = parse_request(head, limits.line, limits.fields, secure=self._secure)
         access = Access(
             http=True,
             client=self._name,
@@ -264,6 +266,7 @@ class HttpServerProtocol(Protocol):
         return error_response(
             status,
             close=not exchange.keep,
+            date=self.factory.date(),
             retry_after=retry_after,
             request_id=exchange.access.request_id,
             with_body=exchange.request.method != b"HEAD",
@@ -344,11 +347,11 @@ class HttpServerProtocol(Protocol):
 
     def _refuse(self, bad: BadMessage) -> None:
         """No exchange was begun: answer, log, close."""
-        self._answer_bad_request(bad.status, "PR")
+        self._answer_bad_request(bad.status, "LR" if isinstance(bad, ForUs) else "PR")
         self._linger()
 
     def _answer_bad_request(self, status: int, termination: str) -> None:
-        page = error_response(status, close=True)
+        page = error_response(status, close=True, date=self.factory.date())
         self._log_bad_request(status, termination, len(page))
         self.transport.write(page)
 

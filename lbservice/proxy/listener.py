@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from email.utils import formatdate
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -187,11 +189,15 @@ class HttpFactory(FrontendFactory):
     """The ServerFactory of an http frontend."""
 
     _counter = 0
+    _date = b""
+    _date_of = -1
     _prefix = os.urandom(4).hex().encode()
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.limits = self.settings.limits
+        self.wall = time.time
+        """The time of day, in seconds since 1970."""
         self.via = (self.settings.via or "").encode()
         self._trusted = tuple(ipaddress.ip_network(network) for network in self.settings.trusted)
 
@@ -205,6 +211,14 @@ class HttpFactory(FrontendFactory):
         address = ipaddress.ip_address(host.partition("%")[0])
         mapped = getattr(address, "ipv4_mapped", None) or address
         return any(mapped in network for network in self._trusted)
+
+    def date(self) -> bytes:
+        """The time of day as a Date field has it (RFC 9110 section 5.6.7), made once a second."""
+        now = int(self.wall())
+        if now != self._date_of:
+            self._date_of = now
+            self._date = formatdate(now, usegmt=True).encode("ascii")
+        return self._date
 
     def next_request_id(self) -> bytes:
         """A new request id: unique among all processes and starts, short enough to read out."""

@@ -11,6 +11,8 @@ MIN_RATE = 100
 """Bytes a second, on average, that a client must bring of a request's body, and take of what we write."""
 RATE_AFTER = 10.0
 """Seconds after which the average of a request's body counts."""
+WATCH = 0.5
+"""Seconds from one look to the next at a peer that is not read: the reactor would not tell that it has gone."""
 
 
 class Intake:

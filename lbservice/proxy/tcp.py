@@ -24,8 +24,9 @@ from lbservice.core.server import Server
 from lbservice.proxy.closing import SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.dial import DialedProtocol
+from lbservice.proxy.pace import WATCH
 from lbservice.proxy.placing import Placement, Unplaced, give_back
-from lbservice.proxy.transport import host_of
+from lbservice.proxy.transport import TCP_CLOSE, host_of, tcp_state
 from lbservice.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -37,31 +38,33 @@ EARLY = 64 * 1024
 _log = Logger()
 
 
-@implementer(IPushProducer)
-class Valve:
-    """Pauses one transport for another: a transport as producer, which does not close when its consumer does."""
-
-    __slots__ = ("_source",)
-
-    def __init__(self, source: Any) -> None:
-        self._source = source
-
-    def pauseProducing(self) -> None:
-        self._source.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        self._source.resumeProducing()
-
-    def stopProducing(self) -> None:
-        pass  # the consumer is lost; its protocol says so
-
-
 class _End:
-    """What both ends of a session have: the ways to close."""
+    """What both ends of a session have: the ways to pause and to close."""
 
     transport: Any
     clock: Clock
     _closing: SoftClose | None = None
+    _held = False
+    _watch: Deadline | None = None
+
+    def hold(self) -> None:
+        """Read nothing more for now; only look whether the other side has reset the connection."""
+        self._held = True
+        self.transport.pauseProducing()
+        if self._watch is None:
+            self._watch = Deadline(self.clock, self._look)
+        self._watch.set(self.clock.seconds(), WATCH)
+
+    def release(self) -> None:
+        """Read again."""
+        self._held = False
+        self.transport.resumeProducing()
+
+    def _look(self) -> None:
+        if self._held and tcp_state(self.transport) == TCP_CLOSE:
+            self.transport.abortConnection()
+        elif self._held and self._watch is not None:
+            self._watch.set(self.clock.seconds(), WATCH)
 
     def close(self, *, clean: bool) -> None:
         """When everything is written; or at once, with a reset."""
@@ -74,6 +77,27 @@ class _End:
     def _closed(self) -> None:
         if self._closing is not None:
             self._closing.over()
+        if self._watch is not None:
+            self._watch.close()
+
+
+@implementer(IPushProducer)
+class Valve:
+    """Holds one end for the other: a producer that does not close when its consumer does."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: _End) -> None:
+        self._source = source
+
+    def pauseProducing(self) -> None:
+        self._source.hold()
+
+    def resumeProducing(self) -> None:
+        self._source.release()
+
+    def stopProducing(self) -> None:
+        pass  # the consumer is lost; its protocol says so
 
 
 @implementer(IHalfCloseableProtocol, IHandshakeListener)
@@ -245,8 +269,8 @@ class Session:
         self._access.server = self._lease.server.name
         self._access.connected = now = self._seconds()
         self._tunnel = Tunnel(client, server, lambda: self.end("--"))
-        client.transport.registerProducer(Valve(server.transport), True)
-        server.transport.registerProducer(Valve(client.transport), True)
+        client.transport.registerProducer(Valve(server), True)
+        server.transport.registerProducer(Valve(client), True)
         self._idle.set(now, self._timeout)
         early, self._early = self._early, b""
         if early:
@@ -254,7 +278,7 @@ class Session:
         if self._finished_early:
             self._tunnel.client_finished()
         else:
-            client.transport.resumeProducing()
+            client.release()
 
     # -- bytes -----------------------------------------------------------------------------
 
@@ -267,7 +291,7 @@ class Session:
         elif self._tunnel is None:
             self._early += data
             if len(self._early) > EARLY:
-                self._client.transport.pauseProducing()
+                self._client.hold()
 
     def from_server(self, data: bytes) -> None:
         """Bytes for the client."""

@@ -31,6 +31,10 @@ class BadMessage(Exception):
         super().__init__(f"{status}: {why}")
 
 
+class ForUs(BadMessage):
+    """No mistake, but a request that we have to answer ourselves."""
+
+
 _VALUE = rb"[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![ \t])"
 _FIELDS = rb"((?:" + TOKEN + rb":(?: " + _VALUE + rb")?+\r\n)*+)\r\n"
 _REQUEST = re.compile(rb"(" + METHOD + rb") ([!-\"$-~]++) HTTP/1\.([01])\r\n" + _FIELDS)
@@ -56,7 +60,14 @@ _RESPONSE_FIELD = re.compile(
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 """Connection options that are no field names."""
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
-_ODD_METHODS = frozenset((b"CONNECT", b"TRACE"))
+_CHUNKED_LAST = re.compile(rb"(?:(?!(?i:chunked))" + TOKEN + rb"[ \t]*+,[ \t]*+)++(?i:chunked)")
+"""Codings of which only the last is chunked: where the body ends is clear, what it says is not."""
+_PROTOCOL = TOKEN + rb"(?:/" + TOKEN + rb")?+"
+_PROTOCOLS = re.compile(rb"[ \t]*+(?:" + _PROTOCOL + rb"[ \t]*+)?+(?:,[ \t]*+(?:" + _PROTOCOL + rb"[ \t]*+)?+)*+")
+"""The value of Upgrade (RFC 9110 section 7.8)."""
+_MAX_FORWARDS = re.compile(rb"(?m)^((?i:max-forwards): )([0-9]{1,9})(?=\r$)")
+_DATE = re.compile(rb"(?mi)^date:")
+_ODD_METHODS = frozenset((b"CONNECT", b"OPTIONS", b"TRACE"))
 BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _REQUEST_BEGINS = re.compile(TCHAR + rb"{64}|" + TCHAR + rb"{1,63}+(?: |\Z)")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]*+)(.*+)", re.S)
@@ -97,10 +108,11 @@ def refuse_no_response(data: bytes) -> None:
 # -- requests ----------------------------------------------------------------------------------
 
 
-def parse_request(head: bytes, max_line: int, max_fields: int) -> RequestHead:
+def parse_request(head: bytes, max_line: int, max_fields: int, *, secure: bool = True) -> RequestHead:
     """One whole request head, from its first byte to its empty line. Raises BadMessage.
 
-    `max_line` is bytes in one line, `max_fields` the number of fields.
+    `max_line` is bytes in one line, `max_fields` the number of fields. What is not `secure` did not
+    come by TLS, nor from a proxy that may say that it did.
     """
     if len(head) > max_line:
         _refuse_long_lines(head, max_line)
@@ -118,7 +130,7 @@ def parse_request(head: bytes, max_line: int, max_fields: int) -> RequestHead:
     if request.host is None and minor == b"1":
         raise BadMessage(400, "no Host field (RFC 9112 section 3.2)")
     if target[0] != 47 or method in _ODD_METHODS:  # 47 is "/": origin-form, as nearly always
-        _check_target(request)
+        _check_target(request, secure)
     return request
 
 
@@ -144,10 +156,7 @@ def _take_request_fields(request: RequestHead, units: bytes) -> None:
             request.has_length = True
             request.length = int(value)
         elif name == b"transfer-encoding":
-            if coding is not None or value.lower() != b"chunked":
-                status = 400 if coding is not None or b"chunked" in value.lower() else 501
-                raise BadMessage(status, "a Transfer-Encoding other than chunked (RFC 9112 section 6.1)")
-            coding = value
+            coding = value if coding is None else coding + b", " + value
         elif name == b"connection":
             options = tokens(value)
             if options is None:
@@ -173,6 +182,9 @@ def _take_request_fields(request: RequestHead, units: bytes) -> None:
             raise BadMessage(400, "both Content-Length and Transfer-Encoding (RFC 9112 section 6.1)")
         if request.minor == 0:
             raise BadMessage(400, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
+        if coding.lower() != b"chunked":
+            status = 501 if _CHUNKED_LAST.fullmatch(coding) else 400
+            raise BadMessage(status, "a Transfer-Encoding other than chunked (RFC 9112 sections 6.1, 6.3)")
         request.length = CHUNKED
     request.fields = _lines(parts)
     if listed:
@@ -188,19 +200,24 @@ def _obey_connection(request: RequestHead, options: tuple[bytes, ...], asked: li
     # A body would have to end before the other protocol begins; nobody upgrades with one, so it is left alone.
     if b"upgrade" in options and asked and request.minor == 1 and request.length == NO_BODY:
         # h2c would open a way past every rule of ours (RFC 9113 section 3.1 has dropped it).
-        protocols = [protocol.strip() for value in asked for protocol in value.split(b",")]
+        value = b", ".join(asked)
+        if not _PROTOCOLS.fullmatch(value):
+            raise BadMessage(400, "an invalid Upgrade field (RFC 9110 section 7.8)")
+        protocols = [protocol.strip(b" \t") for protocol in value.split(b",")]
         wanted = [protocol for protocol in protocols if protocol and not protocol.lower().startswith(b"h2c")]
         request.upgrade = b", ".join(wanted) or None
     request.fields = _without(request.fields, options)
 
 
-def _check_target(request: RequestHead) -> None:
-    """Any request-target but origin-form (RFC 9112 section 3.2)."""
+def _check_target(request: RequestHead, secure: bool) -> None:
+    """Any request-target but origin-form (RFC 9112 section 3.2), and the methods with rules of their own."""
     target = request.target
     if request.method == b"CONNECT":
         raise BadMessage(405, "CONNECT is not for a reverse proxy")
     if request.method == b"TRACE" and request.length != NO_BODY:
         raise BadMessage(400, "TRACE with a body (RFC 9110 section 9.3.8)")
+    if request.method in _ODD_METHODS:
+        _count_forwards(request)
     if target[:1] == b"/" or (target == b"*" and request.method == b"OPTIONS"):
         return
     match = _ABSOLUTE.fullmatch(target)
@@ -210,10 +227,22 @@ def _check_target(request: RequestHead) -> None:
     if not is_host(authority) or (request.host is not None and request.host.lower() != authority.lower()):
         raise BadMessage(400, "the target's authority is not the Host field (RFC 9112 section 3.2.2)")
     request.host = authority
+    if not secure and target[:6].lower() == b"https:":
+        raise BadMessage(400, "an https target on a plain connection (RFC 9110 section 7.4)")
     if not rest and request.method == b"OPTIONS":
         request.target = b"*"
     else:
         request.target = rest if rest[:1] == b"/" else b"/" + rest
+
+
+def _count_forwards(request: RequestHead) -> None:
+    """One step less in Max-Forwards (RFC 9110 section 7.6.2)."""
+    match = _MAX_FORWARDS.search(request.fields)
+    if match is not None:
+        left = int(match[2])
+        if not left:
+            raise ForUs(405 if request.method == b"TRACE" else 200, "a request that may go no further than us")
+        request.fields = _MAX_FORWARDS.sub(rb"\g<1>%d" % (left - 1), request.fields)
 
 
 def _refuse_long_lines(head: bytes, max_line: int) -> None:
@@ -226,6 +255,8 @@ def _refuse_long_lines(head: bytes, max_line: int) -> None:
 
 def _why_no_request(head: bytes) -> BadMessage:
     line, _, _ = head.partition(b"\r\n")
+    if re.match(TCHAR + rb"{65,}+ ", line):
+        return BadMessage(501, "a method longer than any there is (RFC 9112 section 3)")
     match = re.fullmatch(METHOD + rb" [!-\"$-~]++ HTTP/([0-9]\.[0-9])", line)
     if match is None:
         return BadMessage(400, "an invalid request line (RFC 9112 section 3)")
@@ -353,6 +384,12 @@ def encode_request(request: RequestHead, host: bytes, extra: bytes) -> bytes:
         request.fields,
         extra,
     )
+
+
+def is_dated(response: ResponseHead) -> bool:
+    """Has it a Date field?"""
+    fields = response.fields
+    return b"\nDate: " in fields or _DATE.search(fields) is not None
 
 
 def encode_response(response: ResponseHead, framing: bytes, extra: bytes) -> bytes:

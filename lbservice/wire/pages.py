@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 REASONS = {
+    200: ("OK", "This is the load balancer; the request was not to go further."),
     400: ("Bad Request", "The request breaks the rules of HTTP/1.1 and was not passed on."),
     405: ("Method Not Allowed", "This method is not served here."),
     408: ("Request Timeout", "The request did not arrive in time."),
@@ -28,15 +29,17 @@ def error_response(
     status: int,
     *,
     close: bool,
+    date: bytes,
     retry_after: int | None = None,
     request_id: bytes = b"",
     with_body: bool = True,
 ) -> bytes:
-    """A whole response. `retry_after` is seconds; `with_body` is False for an answer to HEAD."""
+    """A whole response. `date` is as in the field, `retry_after` seconds; `with_body` is False in answer to HEAD."""
     reason, sentence = REASONS[status]
     body = _PAGE.format(status=status, reason=reason, sentence=sentence).encode()
     head = [
         f"HTTP/1.1 {status} {reason}",
+        f"Date: {date.decode('ascii')}",
         "Content-Type: text/html; charset=utf-8",
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",

@@ -172,9 +172,10 @@ def kept(request: Message) -> Fields:
 
 
 def kept_back(response: Message) -> Fields:
-    """The end-to-end fields of a response."""
+    """The end-to-end fields of a response, but for a Date of ours."""
     away = _NOT_PASSED_BACK | _connection_names(response)
-    return tuple((name, value) for name, value in response.fields if name.lower() not in away)
+    fields = [each for each in response.fields if each[0].lower() not in away]
+    return tuple(each for each in fields if each != (b"Date", b"Thu, 01 Jan 1970 00:00:00 GMT"))
 
 
 def intended(request: Message) -> Meaning:

@@ -542,6 +542,13 @@ def test_a_clients_own_request_id_is_kept_if_it_is_harmless(house: House) -> Non
     assert b"rm" not in origin.requests[1]
 
 
+def test_a_response_without_a_date_gets_one_and_another_keeps_its_own(house: House) -> None:
+    house.origin(1, OK, answer(b"hello", b"DATE: yesterday"))
+    client = house.client()
+    assert response(client.ask(GET)).all("Date") == ["Thu, 01 Jan 1970 00:00:00 GMT"]
+    assert response(client.ask(GET)).all("Date") == ["yesterday"]
+
+
 def test_a_servers_own_request_id_is_replaced_by_ours(house: House) -> None:
     house.origin(1, answer(b"", b"X-Request-ID: theirs"))
     assert response(house.client().ask(get(b"X-Request-ID: ours")))["X-Request-ID"] == "ours"
@@ -576,7 +583,7 @@ def test_hop_by_hop_fields_of_a_response_go_no_further(house: House) -> None:
     fields = (b"Connection: X-Private, close", b"X-Private: 1", b"Keep-Alive: timeout=5", b"Upgrade: h2c", b"X-Kept: 1")
     house.origin(1, answer(b"hello", *fields))
     got = response(house.client().ask(GET))
-    assert sorted(name.lower() for name, _ in got.fields) == ["content-length", "x-kept", "x-request-id"]
+    assert sorted(name.lower() for name, _ in got.fields) == ["content-length", "date", "x-kept", "x-request-id"]
 
 
 def test_connection_cannot_take_our_own_fields_away(house: House) -> None:

@@ -331,3 +331,24 @@ def test_abort_closes_a_session_that_still_waits(make_house: MakeHouse) -> None:
     assert house.factory.abort() == 2
     house.run()
     assert (house.quiet, house.frontend.active, len(house.log)) == (True, 0, 2)
+
+
+def test_an_end_that_is_not_read_and_resets_is_missed_all_the_same(house: House) -> None:
+    talk = Talk(house)
+    talk.server.stop_reading()
+    talk.client.send(b"x" * 1_000_000)
+    house.run(3)
+    talk.client.abort()
+    house.run(0.6)
+    assert (house.endings, house.quiet) == (["CD"], True)
+    talk.server.read_on()
+
+
+def test_so_is_one_that_still_waits_for_a_server(house: House) -> None:
+    house.blackhole(1)
+    client = house.client()
+    client.send(b"x" * 1_000_000)
+    house.run(2)
+    client.abort()
+    house.run(0.6)
+    assert (house.endings, house.quiet) == (["CC"], True)

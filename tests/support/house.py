@@ -95,6 +95,8 @@ class House:
         self.factory: FrontendFactory = make(
             self.frontend, self.backend, self.pool, self.network, self.clock, self.log.append, self.admission
         )
+        if isinstance(self.factory, HttpFactory):
+            self.factory.wall = lambda: 0.0
         self.factory.listen()
 
     def origin(self, number: int = 1, *answers: bytes | Script, **how: Any) -> Origin:

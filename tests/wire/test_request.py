@@ -76,7 +76,6 @@ class TestRequestLine:
             b"GET HTTP/1.1",
             b"G(T / HTTP/1.1",
             b"G\xc3T / HTTP/1.1",
-            b"A" * 65 + b" / HTTP/1.1",
             b"GET /#fragment HTTP/1.1",
             b"GET /\xc3\xa4 HTTP/1.1",
             b"GET /\x7f HTTP/1.1",
@@ -88,6 +87,9 @@ class TestRequestLine:
     )
     def test_what_is_no_request_line_is_refused(self, line: bytes) -> None:
         assert refusal(line=line) == 400
+
+    def test_a_method_longer_than_any_is_not_implemented(self) -> None:
+        assert refusal(line=b"A" * 65 + b" / HTTP/1.1") == 501
 
     @pytest.mark.parametrize("version", [b"0.9", b"1.2", b"2.0", b"3.0", b"9.9"])
     def test_another_version_is_named_as_such(self, version: bytes) -> None:
@@ -288,14 +290,22 @@ class TestFraming:
         post = request(b"transfer-ENCODING: " + spelling)
         assert (post.length, post.has_length, post.fields) == (CHUNKED, False, b"")
 
-    @pytest.mark.parametrize("coding", [b"gzip", b"identity", b"", b"deflate, gzip", b"x"])
-    def test_another_coding_is_not_implemented(self, coding: bytes) -> None:
+    @pytest.mark.parametrize("coding", [b"gzip, chunked", b"x,y , Chunked"])
+    def test_another_coding_before_chunked_is_not_implemented(self, coding: bytes) -> None:
         assert refusal(b"Transfer-Encoding: " + coding) == 501
+        assert refusal(b"Transfer-Encoding: " + coding, b"Content-Length: 1") == 400
+
+    def test_nor_on_a_line_of_its_own(self) -> None:
+        assert refusal(b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked") == 501
 
     @pytest.mark.parametrize(
         "coding",
         [
-            b"gzip, chunked",
+            b"gzip",
+            b"identity",
+            b"",
+            b"deflate, gzip",
+            b"chunked, gzip, chunked",
             b"chunked, gzip",
             b"chunked, chunked",
             b"chunked,",
