@@ -19,7 +19,9 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ from tests.support.accessline import HTTP_LINE, TCP_LINE, parse
 from tests.support.client import Connection
 from tests.support.played import PlayedConnection, PlayedServer
 from tests.support.processes import Balancer, eventually, free_port, lb_ini
-from tests.support.shell import AT_REST, MANHOLE, counters
+from tests.support.shell import AT_REST, MANHOLE, ask, counters
 
 pytestmark = pytest.mark.system
 
@@ -64,18 +66,17 @@ any_way = pytest.mark.parametrize("leave", [close, reset, kill])
 any_framing = pytest.mark.parametrize("framing", [f"Content-Length: {STREAM}", "Transfer-Encoding: chunked"])
 
 
-class Stage:
-    """A balancer before one played server, and clients. `check` asserts that nothing is left when all is over."""
+class House:
+    """A running balancer of one mode, without servers: each test brings its own."""
 
-    def __init__(
-        self, folder: Path, cleanup: ExitStack, *, mode: str = "http", words: str = "", tls: bool = False
-    ) -> None:
+    def __init__(self, folder: Path, cleanup: ExitStack, *, mode: str = "http", tls: bool = False) -> None:
         self.port = free_port()
-        self._trust = certified(folder) if tls else None
-        self.server = cleanup.enter_context(PlayedServer())
+        self.trust = certified(folder) if tls else None
+        self.line = HTTP_LINE if mode == "http" else TCP_LINE
+        self._numbers = count(1)
         config = lb_ini(
             self.port,
-            [f"{self.server.line} {words}"],
+            [],
             top=f"[loadbalancer]\ngrace = 1s\n{MANHOLE}",
             frontend=f"mode = {mode}",
             backend="check = none",
@@ -83,13 +84,37 @@ class Stage:
         if tls:
             config = config.replace(f":{self.port}", f":{self.port} tls cert=site.pem")
         self.balancer = cleanup.enter_context(Balancer(folder, config))
-        self._cleanup = cleanup
-        self._line = HTTP_LINE if mode == "http" else TCP_LINE
         assert counters(folder) == AT_REST
-        self._files = eventually(self._settled_files, 5, "the shell's end")
+        self.files = eventually(lambda: steady(self.open_files), 5, "the shell's end")
+
+    @contextmanager
+    def server(self, maxconn: int) -> Iterator[PlayedServer]:
+        """A server of its own, while the context lasts."""
+        name = f"s{next(self._numbers)}"
+        with PlayedServer(name) as played:
+            address = played.line.partition(" = ")[2]
+            ask(self.balancer.folder, f'lb.add("app", "{name}", "{address}", maxconn={maxconn})')
+            yield played
+            ask(self.balancer.folder, f'lb.remove("app/{name}", now=True)')
+
+    def open_files(self) -> int:
+        return sum(1 for _ in Path(f"/proc/{self.balancer.pid}/fd").iterdir())
+
+
+class Stage:
+    """A balancer before one played server, and clients. `check` asserts that nothing is left when all is over."""
+
+    def __init__(self, house: House, cleanup: ExitStack, *, maxconn: int = 0) -> None:
+        self.port = house.port
+        self.balancer = house.balancer
+        self._house = house
+        self._cleanup = cleanup
+        self.server = cleanup.enter_context(house.server(maxconn))
+        eventually(lambda: counters(self.balancer.folder) == AT_REST, 5, "rest")
+        self._before = len(self.balancer.access_lines())
 
     def client(self, *, receive_buffer: int = 0) -> Connection:
-        return self._cleanup.enter_context(Connection(self.port, tls=self._trust, receive_buffer=receive_buffer))
+        return self._cleanup.enter_context(Connection(self.port, tls=self._house.trust, receive_buffer=receive_buffer))
 
     def asks(self, text: str, **how: int) -> tuple[Connection, PlayedConnection]:
         """A client that sends this head, and its connection at the server, where the head has arrived."""
@@ -109,10 +134,11 @@ class Stage:
 
     def check(self, *states: str) -> None:
         """Those and no other lines are in the log, every counter is 0, and every file is closed."""
-        lines = [parse(line, self._line) for line in self.balancer.wait_for_access(len(states), AT_ONCE)]
-        assert [line["state"] for line in lines] == list(states)
+        lines = self.balancer.wait_for_access(self._before + len(states), AT_ONCE)[self._before :]
+        assert [parse(line, self._house.line)["state"] for line in lines] == list(states)
         eventually(lambda: counters(self.balancer.folder) == AT_REST, AT_ONCE, "leases and counters at 0")
-        eventually(lambda: self._open_files() == self._files, AT_ONCE, "as many open files as at the beginning")
+        house = self._house
+        eventually(lambda: house.open_files() == house.files, AT_ONCE, "as many open files as at the beginning")
 
     def unread(self, client: Connection) -> int:
         """Bytes of this client that our kernel holds, since the balancer does not read them."""
@@ -133,12 +159,6 @@ class Stage:
         while not steady(lambda: self.unread(client)):
             client.send(bytes(BLOCK))
         eventually(lambda: ask_kernel(client, termios.TIOCOUTQ) == 0, 5, "the arrival of every byte")
-
-    def _open_files(self) -> int:
-        return sum(1 for _ in Path(f"/proc/{self.balancer.pid}/fd").iterdir())
-
-    def _settled_files(self) -> int:
-        return steady(self._open_files)
 
 
 def certified(folder: Path) -> ssl.SSLContext:
@@ -191,24 +211,41 @@ def cleanup() -> Iterator[ExitStack]:
         yield stack
 
 
-@pytest.fixture
-def stage(tmp_path: Path, cleanup: ExitStack) -> Stage:
-    return Stage(tmp_path, cleanup)
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., House]]:
+    """The running balancers, one for each mode."""
+    with ExitStack() as stack:
+
+        @cache
+        def house(mode: str = "http", tls: bool = False) -> House:
+            return House(tmp_path_factory.mktemp("aborts"), stack, mode=mode, tls=tls)
+
+        yield house
 
 
 @pytest.fixture
-def one_at_a_time(tmp_path: Path, cleanup: ExitStack) -> Stage:
-    return Stage(tmp_path, cleanup, words="maxconn=1")
+def stage(houses: Callable[..., House], cleanup: ExitStack) -> Stage:
+    return Stage(houses(), cleanup)
 
 
 @pytest.fixture
-def secure(tmp_path: Path, cleanup: ExitStack) -> Stage:
-    return Stage(tmp_path, cleanup, tls=True)
+def one_at_a_time(houses: Callable[..., House], cleanup: ExitStack) -> Stage:
+    return Stage(houses(), cleanup, maxconn=1)
 
 
 @pytest.fixture
-def tcp(tmp_path: Path, cleanup: ExitStack) -> Stage:
-    return Stage(tmp_path, cleanup, mode="tcp")
+def secure(houses: Callable[..., House], cleanup: ExitStack) -> Stage:
+    return Stage(houses(tls=True), cleanup)
+
+
+@pytest.fixture
+def tcp(houses: Callable[..., House], cleanup: ExitStack) -> Stage:
+    return Stage(houses(mode="tcp"), cleanup)
+
+
+@pytest.fixture
+def one_session(houses: Callable[..., House], cleanup: ExitStack) -> Stage:
+    return Stage(houses(mode="tcp"), cleanup, maxconn=1)
 
 
 class TestUploads:
@@ -500,8 +537,8 @@ class TestTcpMode(Streams):
         tcp.check("CC")
 
     @close_or_reset
-    def test_in_the_queue(self, tmp_path: Path, cleanup: ExitStack, leave: Leave) -> None:
-        stage = Stage(tmp_path, cleanup, mode="tcp", words="maxconn=1")
+    def test_in_the_queue(self, one_session: Stage, leave: Leave) -> None:
+        stage = one_session
         first, server = self.opened(stage)
         second = stage.client()
         stage.counts("waiting", 1)
