@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.dial import DialedProtocol
 from lbservice.proxy.idle import IdlePool
 from lbservice.proxy.pace import Uptake
-from lbservice.proxy.transport import is_quiet, outstanding
+from lbservice.proxy.transport import outstanding
 from lbservice.wire.body import Body, reader
 from lbservice.wire.h1 import BadMessage, cut_head, parse_response, refuse_no_response
 from lbservice.wire.message import UNTIL_CLOSE
@@ -77,6 +78,7 @@ class HttpClientProtocol(DialedProtocol):
 
     def connectionMade(self) -> None:
         self.transport.registerProducer(self, True)
+        self._is_quiet: Callable[[], bool] = getattr(self.transport, "transport", self.transport).is_quiet
         super().connectionMade()
 
     # -- for the exchange ------------------------------------------------------------------
@@ -146,7 +148,7 @@ class HttpClientProtocol(DialedProtocol):
 
     def is_open(self) -> bool:
         """Does the kernel, too, think that the server has neither closed it nor sent anything?"""
-        if is_quiet(self.transport):
+        if self._is_quiet():
             return True
         self.close()
         return False

@@ -94,7 +94,7 @@ class ClientTransport(_WriteThrough, tcp.Client):
     _poll: select.poll | None = None
 
     def is_quiet(self) -> bool:
-        """Is there nothing to read, not even an end? Half a microsecond, where a try to read takes three."""
+        """Has the kernel nothing for us, not even an end? Half a microsecond, where a try to read takes three."""
         poll = self._poll
         if poll is None:
             poll = self._poll = select.poll()
@@ -259,9 +259,3 @@ def unread(transport: Any) -> int:
 
 def _ask(skt: socket.socket, request: int) -> int:
     return cast(int, struct.unpack("i", fcntl.ioctl(skt.fileno(), request, b"\0\0\0\0"))[0])
-
-
-def is_quiet(transport: Any) -> bool:
-    """Is there nothing to read on a connection to a server, not even an end, as far as the kernel knows?"""
-    connection: ClientTransport = getattr(transport, "transport", transport)
-    return connection.is_quiet()
