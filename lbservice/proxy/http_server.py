@@ -16,7 +16,7 @@ from zope.interface import implementer
 from lbservice.core.events import Access
 from lbservice.core.pick import PickInfo
 from lbservice.core.server import Server
-from lbservice.proxy.closing import SoftClose
+from lbservice.proxy.closing import LingeringClose, SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.exchange import Exchange
 from lbservice.proxy.pace import WATCH, Intake, Uptake
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 PIPELINED = 64 * 1024
 """Bytes of further requests that are read while one is being served; then the client is held."""
-LINGER = 2.0
-"""Seconds that we go on reading after a refusal, so that a reset does not destroy our answer on its way."""
 ABANDONED = 0.5
 """Seconds without an answer, or more of it, after which a client that has closed its half counts as gone."""
 NEWCOMER = 1.0
@@ -91,7 +89,7 @@ class HttpServerProtocol(Protocol):
         self._intake: Intake | None = None
         """How the client brings the body of its request, the last one or the one being served."""
         self._uptake: Uptake | None = None
-        """How it takes our last answer, while it does not take it fast enough (`_choked`) or we are closing."""
+        """How it takes our last answer, while it does not take it fast enough (`_choked`)."""
         self._told = 0
         """Of the answer's bytes: how many had been written when this was last looked at."""
         self._deadline = Deadline(factory.clock, self._expired)
@@ -100,7 +98,7 @@ class HttpServerProtocol(Protocol):
         self._eof = False
         self._running = False
         self._gone = False
-        self._closing: SoftClose | None = None
+        self._closing: SoftClose | LingeringClose | None = None
 
     @property
     def stopping(self) -> bool:
@@ -376,7 +374,9 @@ class HttpServerProtocol(Protocol):
         """Close once everything is written."""
         self._phase = CLOSING
         self._deadline.close()
-        if self._closing is None:
+        if not isinstance(self._closing, SoftClose):
+            if self._closing is not None:
+                self._closing.over()
             self._closing = SoftClose(self.transport, self.clock)
             self._closing.start()
 
@@ -389,15 +389,10 @@ class HttpServerProtocol(Protocol):
         if self._eof or self.encrypted:
             self._close()
             return
-        self._uptake = Uptake(self.transport, self.seconds(), self.factory.settings.timeout_client)
-        self._wait_for_goodbye(self._uptake)
-        self.transport.unregisterProducer()
-        self.transport.loseWriteConnection()
-
-    def _wait_for_goodbye(self, uptake: Uptake) -> None:
-        """The client reads our last bytes, and closes; or it is cut off when it does neither."""
-        now = self.seconds()
-        self._deadline.set(now, uptake.due - now if uptake.left else LINGER)
+        self._deadline.close()
+        timeout = self.factory.settings.timeout_client
+        self._closing = LingeringClose(self.transport, self.clock, timeout, self._close)
+        self._closing.start()
 
     def stop(self) -> None:
         """The service is stopping: an idle connection is closed, a busy one after its answer."""
@@ -478,13 +473,6 @@ class HttpServerProtocol(Protocol):
         exchange, uptake = self.exchange, self._uptake
         if exchange is not None:
             self._look_at(exchange, now)
-        elif self._phase is CLOSING and uptake is not None:
-            if not uptake.left:
-                self._close()
-            elif uptake.stalls(now):
-                self.transport.abortConnection()
-            else:
-                self._wait_for_goodbye(uptake)
         elif self._choked and uptake is not None:
             if uptake.stalls(now):
                 self._close()
