@@ -546,7 +546,8 @@ KINDS = (
     Kind("idle between requests", idle_between_requests, 5, 0.5, prompt=False),
     Kind("bad answer", bad_answer, 4, 0.4),
     Kind("bad answer to POST", bad_answer_to_post, 2, 0.4),
-    Kind("answer too late", too_late, 2, 0.5, prompt=False, patience=60.0),
+    # In the seconds that it waits more servers may die under it than it has retries.
+    Kind("answer too late", too_late, 2, 0.5, prompt=False, sturdy=False, patience=60.0),
     Kind("POST", post, 8, 0.2, sturdy=False),
     Kind("download", download, 6, 0.4, sturdy=False),
     Kind("slow reader", slow_reader, 3, 0.5, sturdy=False, patience=60.0),
