@@ -4,6 +4,7 @@
 #   make test     run all tests                      (TEST_ARGS="-k failover")
 #   make fuzz     random bytes against HTTP, new ones each time; what fails prints how to replay it
 #                                                    (FUZZ=20000 examples of each property, FUZZ_ARGS="-k tunnel")
+#   make slow     slow clients, a minute for each attack; needs slowhttptest and a quiet machine
 #   make soak     mixed traffic and faults, 30 min   (SOAK_ARGS="--minutes 2")
 #   make check    formatting, lint, types, imports
 #   make bench    side by side with HAProxy          (BENCH_ARGS="--rounds 5")
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 FUZZ ?= 2000
 
-.PHONY: help demo test fuzz soak check bench format clean
+.PHONY: help demo test fuzz slow soak check bench format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -35,6 +36,9 @@ check: .venv/dev
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+slow: .venv/dev
+	@SLOW_SECONDS=60 $(BIN)/python -m pytest tests/system/test_slow_clients.py -rP $(TEST_ARGS)
 
 soak: .venv/dev
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)

@@ -8,19 +8,20 @@ from lbservice.core.settings import FrontendSettings
 class Process:
     """What the whole process counts: connections that clients have open now (the log's `ac`).
 
-    `maxconn` is the most that it may have at a time; 0: any number.
+    `maxconn` is the most that it may have at a time, `ceiling` the same while open files lack; 0: any number.
     """
 
-    __slots__ = ("active", "maxconn")
+    __slots__ = ("active", "ceiling", "maxconn")
 
     def __init__(self, maxconn: int = 0) -> None:
         self.active = 0
+        self.ceiling = 0
         self.maxconn = maxconn
 
     @property
     def full(self) -> bool:
         """Has it as many connections as it may have?"""
-        return 0 < self.maxconn <= self.active
+        return 0 < self.maxconn <= self.active or 0 < self.ceiling <= self.active
 
 
 class Frontend:

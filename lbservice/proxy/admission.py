@@ -19,6 +19,10 @@ from lbservice.proxy.idle import IdlePool
 
 LOOK = 0.1
 """Seconds from one look at closed doors to the next."""
+AT_WORK = 1.0
+"""Seconds after its beginning or its last answer before a client counts as idle, and may be sent away for others."""
+RESERVE = 8
+"""When open files lack, one in so many connections must end before others are let in."""
 SHARE = 64
 """One in so many connections is closed at a time, or one."""
 TELL = 10.0
@@ -30,8 +34,13 @@ _log = Logger()
 class Guest(Protocol):
     """A client's connection."""
 
-    def idle_since(self, now: float) -> float | None:
-        """Since when it has had nothing to do; None while it has."""
+    @property
+    def has_asked(self) -> bool:
+        """Has it ever been served?"""
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when it has had nothing to do, or has been sending a head; None while it is served."""
 
     def give_way(self) -> None:
         """Close; there are others who wait."""
@@ -66,6 +75,7 @@ class Admission:
         self._doors: list[Door] = []
         self._closed: list[Door] = []
         self._look: Timer | None = None
+        self._relief: Timer | None = None
         self._tell_full = Seldom(TELL)
         self._tell_lacking = Seldom(TELL)
 
@@ -80,16 +90,30 @@ class Admission:
                 doors.remove(door)
         if not self._closed:
             self._stop_looking()
+        if not self._doors and self._relief is not None:
+            self._relief.cancel()
+            self._relief = None
 
     def came(self, door: Door) -> None:
         """A client has come through it."""
-        if self._process.full or door.frontend.full:
-            for each in list(self._doors) if self._process.full else [door]:
-                if each not in self._closed:
-                    self._closed.append(each)
-                    each.close_door()
-            if self._look is None:
-                self._look = self._clock.callLater(0, self._make_room)
+        if self._process.full:
+            self._close_doors(self._doors)
+        elif door.frontend.full:
+            self._close_doors([door])
+
+    def _close_doors(self, doors: list[Door]) -> None:
+        for door in doors:
+            if door not in self._closed:
+                self._closed.append(door)
+                door.close_door()
+        if self._closed and self._look is None:
+            self._look = self._clock.callLater(0, self._make_room)
+
+    def _try_again(self) -> None:
+        """Open files may be there again; if not, we shall hear of it."""
+        self._relief = None
+        self._process.ceiling = 0
+        self.left()
 
     def left(self) -> None:
         """A client has gone, through whatever door."""
@@ -101,9 +125,16 @@ class Admission:
                 self._stop_looking()
 
     def lacking(self, error: OSError | str) -> None:
-        """There is no open file left, or no memory: give up what is idle, of servers and of clients."""
+        """There is no open file left, or no memory: give up what is idle, and for a while let in fewer than there are.
+
+        The rest is for connections to servers, so that those who are here can go on.
+        """
         spared = self._pool.spare(max(1, len(self._pool) // 2))
-        sent = self._send_away(self._doors)
+        sent = self._send_away(self._doors, at_work=0.0)
+        if self._relief is None:
+            self._process.ceiling = max(1, self._process.active - max(1, self._process.active // RESERVE))
+            self._relief = self._clock.callLater(TELL, self._try_again)
+            self._close_doors(self._doors)
         if self._tell_lacking.now(self._clock.seconds()):
             _log.warn(
                 "{error}: closing {idle} idle connections; raise the limit of open files, or lower maxconn",
@@ -129,15 +160,18 @@ class Admission:
                 idle=sent,
             )
 
-    def _send_away(self, doors: list[Door]) -> int:
-        """Close the clients that have been idle longest, if any are; how many."""
-        now = self._clock.seconds()
+    def _send_away(self, doors: list[Door], at_work: float = AT_WORK) -> int:
+        """Close the clients that have been idle longest, if any are, first those who never asked; how many."""
+        latest = self._clock.seconds() - at_work
+        guests = [guest for door in doors for guest in door.guests]
         idle = [
-            (since, guest) for door in doors for guest in door.guests if (since := guest.idle_since(now)) is not None
+            (guest.has_asked, since, guest)
+            for guest in guests
+            if (since := guest.idle_since) is not None and since <= latest
         ]
-        idle.sort(key=lambda each: each[0])
+        idle.sort(key=lambda each: each[:2])
         going = idle[: max(1, len(idle) // SHARE)]
-        for _, guest in going:
+        for _, _, guest in going:
             guest.give_way()
         return len(going)
 

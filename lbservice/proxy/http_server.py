@@ -34,8 +34,6 @@ PIPELINED = 64 * 1024
 """Bytes of further requests that are read while one is being served; then the client is held."""
 ABANDONED = 0.5
 """Seconds without an answer, or more of it, after which a client that has closed its half counts as gone."""
-NEWCOMER = 1.0
-"""Seconds that a client has for its request before it may be sent away in favour of others."""
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 
@@ -63,6 +61,8 @@ class HttpServerProtocol(Protocol):
 
     transport: Any
     encrypted = False
+    has_asked = False
+    """Has it ever been served, and was kept?"""
     introduction: Introduction
     """What the servers are told of this client."""
 
@@ -85,7 +85,7 @@ class HttpServerProtocol(Protocol):
         self._body: Body | None = None
         self._began = -1.0
         self._rested = 0.0
-        """When its last answer ended; of a new one, when it is no newcomer any more."""
+        """When its last answer ended, or it came."""
         self._intake: Intake | None = None
         """How the client brings the body of its request, the last one or the one being served."""
         self._uptake: Uptake | None = None
@@ -120,7 +120,7 @@ class HttpServerProtocol(Protocol):
             self._frontend += "~"  # as HAProxy marks it in the log
         self.transport.registerProducer(self, True)
         now = self.seconds()
-        self._rested = now + NEWCOMER
+        self._rested = now
         self._deadline.set(now, factory.settings.timeout_client_head)
         factory.opened(self)
 
@@ -331,6 +331,7 @@ class HttpServerProtocol(Protocol):
         else:
             self._phase = HEAD
             self._rested = now
+            self.has_asked = True
             self._deadline.set(now, factory.settings.timeout_keep_alive)
             if self._held:
                 self.release()
@@ -399,12 +400,12 @@ class HttpServerProtocol(Protocol):
         if self.exchange is None and self._phase is HEAD and not self._buffer:
             self._close()
 
-    def idle_since(self, now: float) -> float | None:
-        """Since when it has had nothing to do; None while it is served, or its request may be on its way."""
+    @property
+    def idle_since(self) -> float | None:
+        """Since when it has had nothing to do, or has been sending a head; None while it is served."""
         if self.exchange is not None or self._phase is not HEAD or self._choked:
             return None
-        rested = self._rested if self._began < 0 else max(self._rested, self._began + NEWCOMER)
-        return rested if rested <= now else None
+        return max(self._rested, self._began)
 
     def give_way(self) -> None:
         """Close for others, who wait: silently, or in the middle of a head with 408."""

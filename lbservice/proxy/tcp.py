@@ -149,9 +149,9 @@ class TcpServerProtocol(_End, Protocol):
     def stop(self) -> None:
         """The service is stopping: a session goes on until it ends, or the grace period does."""
 
-    def idle_since(self, now: float) -> float | None:
-        """Who can tell: bytes are bytes."""
-        return None
+    has_asked = True
+    idle_since = None
+    """Who can tell: bytes are bytes."""
 
     def give_way(self) -> None:
         """It is never asked to."""

@@ -29,12 +29,20 @@ class Response:
 
 
 class Connection:
-    """A client's connection. Waits at most `timeout` seconds for anything."""
+    """A client's connection, from the address `source` if given. Waits at most `timeout` seconds for anything."""
 
     def __init__(
-        self, port: int, *, tls: ssl.SSLContext | None = None, timeout: float = 10.0, receive_buffer: int = 0
+        self,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        timeout: float = 10.0,
+        receive_buffer: int = 0,
+        source: str = "",
     ) -> None:
         plain = socket.socket()
+        if source:
+            plain.bind((source, 0))
         if receive_buffer:  # must be set before connecting, to limit the window
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         plain.settimeout(timeout)
@@ -67,6 +75,22 @@ class Connection:
         data = bytes(self._buffer)
         self._buffer.clear()
         return data or self.socket.recv(256 * 1024)
+
+    @property
+    def ended(self) -> bool:
+        """Has the other side closed or reset it, with everything read that came before?"""
+        if self._buffer:
+            return False
+        patience = self.socket.gettimeout()
+        self.socket.settimeout(0)
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+        finally:
+            self.socket.settimeout(patience)
 
     def read_exactly(self, size: int) -> bytes:
         """That many bytes."""

@@ -14,6 +14,7 @@ PACKAGES = {
     "redis-benchmark": "redis-tools",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
+    "slowhttptest": "slowhttptest",
     "socat": "socat",
     "wrk": "wrk",
 }

@@ -29,11 +29,12 @@ WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class HttpServer:
-    """Serves HTTP/1.1 with keep-alive."""
+    """Serves HTTP/1.1 with keep-alive; with `close`, a request a connection."""
 
-    def __init__(self, name: str, delay: float) -> None:
+    def __init__(self, name: str, delay: float, *, close: bool = False) -> None:
         self.name = name
         self.delay = delay
+        self.close = close
         self.count = 0
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
@@ -67,7 +68,8 @@ class HttpServer:
             return True
         if url.path == "/head":
             body = head
-        await self.respond(writer, method, f"{self.name}\n".encode() if body is None else body)
+        if not await self.respond(writer, method, f"{self.name}\n".encode() if body is None else body):
+            return False
         keep = fields.get("connection", "").lower()
         return keep == "keep-alive" if version == "HTTP/1.0" else keep != "close"
 
@@ -96,10 +98,11 @@ class HttpServer:
 
     async def respond(self, writer: StreamWriter, method: str, body: bytes) -> bool:
         """A whole small response."""
-        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nX-Served-By: {self.name}\r\n\r\n".encode()
+        more = "Connection: close\r\n" if self.close else ""
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nX-Served-By: {self.name}\r\n{more}\r\n".encode()
         writer.write(head if method == "HEAD" else head + body)
         await writer.drain()
-        return True
+        return not self.close
 
     async def stream(self, writer: StreamWriter, size: int, *, chunked: bool) -> None:
         """The pattern, as fast as it is taken."""
@@ -154,7 +157,7 @@ async def serve_tcp(reader: StreamReader, writer: StreamWriter) -> None:
 
 async def main(options: argparse.Namespace) -> None:
     """Listen, say where, and serve until standard input ends."""
-    serve = HttpServer(options.name, options.delay).serve if options.kind == "http" else serve_tcp
+    serve = HttpServer(options.name, options.delay, close=options.close).serve if options.kind == "http" else serve_tcp
     context = None
     if options.cert:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -183,5 +186,6 @@ if __name__ == "__main__":
     parser.add_argument("--name", default="server")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before every answer")
+    parser.add_argument("--close", action="store_true", help="http: close every connection after its answer")
     parser.add_argument("--cert", help="speak TLS with this PEM file (chain and key)")
     asyncio.run(main(parser.parse_args()))
