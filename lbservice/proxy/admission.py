@@ -125,22 +125,23 @@ class Admission:
                 self._stop_looking()
 
     def lacking(self, error: OSError | str) -> None:
-        """There is no open file left, or no memory: give up what is idle, and for a while let in fewer than there are.
+        """There is no open file left, or no memory: give up idle connections to servers, or, without these, to clients.
 
-        The rest is for connections to servers, so that those who are here can go on.
+        Then, for a while, fewer are let in than there are, so that those who are here have files for their servers.
         """
-        spared = self._pool.spare(max(1, len(self._pool) // 2))
-        sent = self._send_away(self._doors, at_work=0.0)
-        if self._relief is None:
-            self._process.ceiling = max(1, self._process.active - max(1, self._process.active // RESERVE))
-            self._relief = self._clock.callLater(TELL, self._try_again)
-            self._close_doors(self._doors)
+        gone = self._pool.spare(max(1, len(self._pool) // 2))
+        if not gone:
+            gone = self._send_away(self._doors, at_work=0.0)
+            if self._relief is None:
+                self._process.ceiling = max(1, self._process.active - max(1, self._process.active // RESERVE))
+                self._relief = self._clock.callLater(TELL, self._try_again)
+                self._close_doors(self._doors)
         if self._tell_lacking.now(self._clock.seconds()):
             _log.warn(
                 "{error}: closing {idle} idle connections; raise the limit of open files, or lower maxconn",
                 event="lacking",
                 error=error,
-                idle=spared + sent,
+                idle=gone,
             )
 
     def _make_room(self) -> None:

@@ -58,6 +58,8 @@ class HttpServer:
         if url.path == "/count":
             return await self.respond(writer, method, b"%d\n" % self.count)
         self.count += 1
+        if fields.get("expect") == "100-continue":
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if fields.get("upgrade", "").lower() == "websocket":
             await self.websocket(reader, writer, fields)
             return False

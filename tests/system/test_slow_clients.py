@@ -43,7 +43,7 @@ ATTACKERS = 500
 LASTING = float(os.environ.get("SLOW_SECONDS", "4"))
 """Seconds of an attack."""
 LONG = "SLOW_SECONDS" in os.environ
-P99 = 0.1 if LONG else 0.8
+P99 = 0.1 if LONG else 0.4
 """Seconds within which nearly all others are served meanwhile; in the long form the machine should be quiet."""
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -393,7 +393,7 @@ def test_hoarders_make_room_in_the_order_of_their_last_use(tmp_path: Path) -> No
             began = time.monotonic()
             newcomer = cleanup.enter_context(Connection(port))
             assert newcomer.request("GET", "/").status == 200
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < (2 if number == 1 else 1), "nobody is idle before a second is over"
             assert ended(clients) == list(range(10, 10 + number))
         for client in at_work:
             assert client.read_response().status == 200

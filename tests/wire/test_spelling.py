@@ -109,9 +109,7 @@ class TestEncoding:
             assume(False)
         assert first.host is not None
         second = parse_request(encode_request(first, first.host, b""), MAX_LINE, MAX_FIELDS)
-        hop = replace(
-            first, persistent=True, upgrade=None, forwarded=b"", via=None, request_id=None, expects_continue=False
-        )
+        hop = replace(first, persistent=True, upgrade=None, forwarded=b"", via=None, request_id=None)
         assert second == hop
 
     @STEADY
