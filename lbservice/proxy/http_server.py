@@ -35,7 +35,7 @@ PIPELINED = 64 * 1024
 ABANDONED = 0.5
 """Seconds without an answer, or more of it, after which a client that has closed its half counts as gone."""
 
-_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
+_EMPTY_LINES = re.compile(rb"(?>(?:\r\n)*)")
 
 
 class Phase(Enum):

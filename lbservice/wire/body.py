@@ -19,11 +19,11 @@ MAX_EXTENSIONS = 4096
 MAX_TRAILERS = 8192
 """Bytes of the trailer section; it is validated and dropped."""
 
-_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
-_EXTENSION = rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?+"
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:" + _EXTENSION + rb")*+)\r\n")
-_PART_OF_SIZE = re.compile(rb"[0-9A-Fa-f]{0,15}(?:[ \t]*+(?:;[\t -~\x80-\xff]*+)?+)\r?")
-_TRAILERS = re.compile(rb"(?:" + TOKEN + rb":[\t -~\x80-\xff]*+\r\n)*+\r\n")
+_QUOTED = rb'"(?>(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*)"'
+_EXTENSION = rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?>(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?)"
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})((?>(?:" + _EXTENSION + rb")*))\r\n")
+_PART_OF_SIZE = re.compile(rb"[0-9A-Fa-f]{0,15}(?:[ \t]*+(?>(?:;[\t -~\x80-\xff]*+)?))\r?")
+_TRAILERS = re.compile(rb"(?>(?:" + TOKEN + rb":[\t -~\x80-\xff]*+\r\n)*)\r\n")
 
 
 class LengthBody:

@@ -6,7 +6,7 @@ import re
 
 from lbservice.wire.message import RequestHead
 
-_LINE = re.compile(rb"([^:\r\n]++):(?: ([^\r]*+))?+\r\n")
+_LINE = re.compile(rb"([^:\r\n]++):(?>(?: ([^\r]*+))?)\r\n")
 _REQUEST_ID = re.compile(rb"[0-9A-Za-z._:/+=-]{1,128}")
 
 

@@ -36,7 +36,7 @@ class ForUs(BadMessage):
 
 
 _VALUE = rb"[!-~\x80-\xff][\t -~\x80-\xff]*+(?<![ \t])"
-_FIELDS = rb"((?:" + TOKEN + rb":(?: " + _VALUE + rb")?+\r\n)*+)\r\n"
+_FIELDS = rb"((?>(?:" + TOKEN + rb":(?>(?: " + _VALUE + rb")?)\r\n)*))\r\n"
 _REQUEST = re.compile(rb"(" + METHOD + rb") ([!-\"$-~]++) HTTP/1\.([01])\r\n" + _FIELDS)
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})( [\t -~\x80-\xff]*+)?\r\n" + _FIELDS)
 
@@ -48,22 +48,22 @@ _SPECIAL = (
 # is a unit of LF, line, CR: the fields with the LF before them and without their last one, so that
 # a unit starts with the one byte that the engine finds fast. The look-ahead for the first letter
 # spares most lines the case-insensitive alternation.
-_SPECIAL_FIELD = re.compile(rb"\n(?=[cefhkptuvxCEFHKPTUVX])((?i:" + _SPECIAL + rb")):(?: ([^\r]*+))?+\r")
+_SPECIAL_FIELD = re.compile(rb"\n(?=[cefhkptuvxCEFHKPTUVX])((?i:" + _SPECIAL + rb")):(?>(?: ([^\r]*+))?)\r")
 # The same and, besides, any name with an underscore: CGI and WSGI servers read X_Y as X-Y.
-_SPECIAL_OR_UNDERSCORE = re.compile(rb"\n([^_:\r]*+_[^:\r]*+|(?i:" + _SPECIAL + rb")):(?: ([^\r]*+))?+\r")
+_SPECIAL_OR_UNDERSCORE = re.compile(rb"\n([^_:\r]*+_[^:\r]*+|(?i:" + _SPECIAL + rb")):(?>(?: ([^\r]*+))?)\r")
 
 _RESPONSE_FIELD = re.compile(
     rb"\n(?=[ckptuxCKPTUX])((?i:content-length|transfer-encoding|connection|keep-alive|proxy-connection"
-    rb"|te|trailer|upgrade|x-request-id)):(?: ([^\r]*+))?+\r"
+    rb"|te|trailer|upgrade|x-request-id)):(?>(?: ([^\r]*+))?)\r"
 )
 
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 """Connection options that are no field names."""
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
-_CHUNKED_LAST = re.compile(rb"(?:(?!(?i:chunked))" + TOKEN + rb"[ \t]*+,[ \t]*+)++(?i:chunked)")
+_CHUNKED_LAST = re.compile(rb"(?>(?:(?!(?i:chunked))" + TOKEN + rb"[ \t]*+,[ \t]*+)+)(?i:chunked)")
 """Codings of which only the last is chunked: where the body ends is clear, what it says is not."""
-_PROTOCOL = TOKEN + rb"(?:/" + TOKEN + rb")?+"
-_PROTOCOLS = re.compile(rb"[ \t]*+(?:" + _PROTOCOL + rb"[ \t]*+)?+(?:,[ \t]*+(?:" + _PROTOCOL + rb"[ \t]*+)?+)*+")
+_PROTOCOL = TOKEN + rb"(?>(?:/" + TOKEN + rb")?)"
+_PROTOCOLS = re.compile(rb"[ \t]*+(?>(?:" + _PROTOCOL + rb"[ \t]*+)?)(?>(?:,[ \t]*+(?>(?:" + _PROTOCOL + rb"[ \t]*+)?))*)")
 """The value of Upgrade (RFC 9110 section 7.8)."""
 _MAX_FORWARDS = re.compile(rb"(?m)^((?i:max-forwards): )([0-9]{1,9})(?=\r$)")
 _DATE = re.compile(rb"(?mi)^date:")

@@ -8,15 +8,19 @@ from ipaddress import IPv6Address
 
 TCHAR = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 TOKEN = TCHAR + rb"++"
-"""RFC 9110 section 5.6.2, possessive: hostile input is read once."""
+"""RFC 9110 section 5.6.2, possessive: hostile input is read once.
+
+Only a single class is repeated like that; groups are atomic, `(?>(?:...)*)`, which means the same: CPython
+before 3.11.5 matches possessive groups wrongly when they can backtrack inside (gh-106052).
+"""
 METHOD = TCHAR + rb"{1,64}+"
 """Any token may be a method (RFC 9110 section 9.1); none of this length is known."""
 
-_TOKENS = re.compile(rb"[ \t]*+(?:" + TOKEN + rb"[ \t]*+)?+(?:,[ \t]*+(?:" + TOKEN + rb"[ \t]*+)?+)*+")
+_TOKENS = re.compile(rb"[ \t]*+(?>(?:" + TOKEN + rb"[ \t]*+)?)(?>(?:,[ \t]*+(?>(?:" + TOKEN + rb"[ \t]*+)?))*)")
 _HOST = re.compile(
     rb"(?:\[([0-9A-Fa-f:.]{2,45})\]"  # an IPv6 literal
     # A reg-name or IPv4 (RFC 3986 section 3.2.2), but without its comma: that is two Host fields made one.
-    rb"|(?:[0-9A-Za-z\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})++)"
+    rb"|(?>(?:[0-9A-Za-z\-._~!$&'()*+;=]|%[0-9A-Fa-f]{2})+))"
     rb"(?::([0-9]{0,5}))?"
 )
 
