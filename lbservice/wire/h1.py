@@ -63,7 +63,9 @@ _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _CHUNKED_LAST = re.compile(rb"(?>(?:(?!(?i:chunked))" + TOKEN + rb"[ \t]*+,[ \t]*+)+)(?i:chunked)")
 """Codings of which only the last is chunked: where the body ends is clear, what it says is not."""
 _PROTOCOL = TOKEN + rb"(?>(?:/" + TOKEN + rb")?)"
-_PROTOCOLS = re.compile(rb"[ \t]*+(?>(?:" + _PROTOCOL + rb"[ \t]*+)?)(?>(?:,[ \t]*+(?>(?:" + _PROTOCOL + rb"[ \t]*+)?))*)")
+_PROTOCOLS = re.compile(
+    rb"[ \t]*+(?>(?:" + _PROTOCOL + rb"[ \t]*+)?)(?>(?:,[ \t]*+(?>(?:" + _PROTOCOL + rb"[ \t]*+)?))*)"
+)
 """The value of Upgrade (RFC 9110 section 7.8)."""
 _MAX_FORWARDS = re.compile(rb"(?m)^((?i:max-forwards): )([0-9]{1,9})(?=\r$)")
 _DATE = re.compile(rb"(?mi)^date:")
