@@ -33,9 +33,33 @@ class Lease:
 
     def done(self, outcome: Outcome) -> None:
         """Give the server back and say how it went. A second call changes nothing."""
-        if self.open:
-            self.open = False
-            self.backend._give_back(self.server, outcome)
+        if not self.open:
+            return
+        self.open = False
+        backend, server = self.backend, self.server
+        server.in_flight -= 1
+        backend.in_flight -= 1
+        server.bytes_in += outcome.bytes_in
+        server.bytes_out += outcome.bytes_out
+        result = outcome.result
+        if result is OK:
+            status = outcome.status
+            server.statuses[status // 100 if status < 600 else 5] += 1
+        else:
+            server.statuses[0] += 1
+            if result is Result.CONNECT_FAILED:
+                server.connect_errors += 1
+            elif result is Result.TIMED_OUT:
+                server.timeouts += 1
+            elif result is Result.RESET:
+                server.resets += 1
+        if backend.learns:
+            backend.policy.learn(server, outcome)
+        maxconn = server.settings.maxconn
+        if maxconn and server.in_flight == maxconn - 1:
+            backend.has_room(server)
+        if server.leaving and not server.in_flight:
+            backend.drop(server)
 
     def __repr__(self) -> str:
         return f"<Lease of {self.server.path}{'' if self.open else ', done'}>"
@@ -81,6 +105,8 @@ class Backend:
         self.settings = settings
         self.name = settings.name
         self.policy = policy
+        self.learns = True
+        """Does the policy want to know how the uses of servers go?"""
         self.servers: dict[str, Server] = {}
         self.available: tuple[Server, ...] = ()
         self.candidates: tuple[Server, ...] = ()
@@ -111,22 +137,14 @@ class Backend:
 
     # -- lending ---------------------------------------------------------------------------
 
-    def acquire(self, info: PickInfo, avoid: tuple[Server, ...] = ()) -> Lease | None:
+    def acquire(self, info: PickInfo, avoid: tuple[Server, ...] = (), *, first: bool = False) -> Lease | None:
         """A lease of a server with room, another than those to `avoid` if there is one; None if all are full.
 
-        Choosing and counting are one step, so that two picks in one turn see each other.
+        Choosing and counting are one step, so that two picks in one turn see each other. Who waits in the
+        queue comes before others; he is the `first` of it.
         """
-        if self._serving and self._waiting:
-            return None  # others were here before
-        return self._lend(info, avoid)
-
-    def _suiting(self, avoid: tuple[Server, ...]) -> tuple[Server, ...]:
-        """The candidates for who wants to avoid these, which he cannot if no other is available."""
-        if not avoid or all(server in avoid for server in self.available):
-            return self.candidates
-        return tuple(server for server in self.candidates if server not in avoid)
-
-    def _lend(self, info: PickInfo, avoid: tuple[Server, ...]) -> Lease | None:
+        if self._serving and self._waiting and not first:
+            return None
         candidates = self._suiting(avoid) if avoid else self.candidates
         if not candidates:
             return None
@@ -139,29 +157,16 @@ class Backend:
             self._find_candidates()
         return Lease(self, server)
 
-    def _give_back(self, server: Server, outcome: Outcome) -> None:
-        was_full = server.settings.maxconn and server.full
-        server.in_flight -= 1
-        self.in_flight -= 1
-        server.bytes_in += outcome.bytes_in
-        server.bytes_out += outcome.bytes_out
-        result = outcome.result
-        if result is OK:
-            server.statuses[min(outcome.status // 100, 5)] += 1
-        else:
-            server.statuses[0] += 1
-            if result is Result.CONNECT_FAILED:
-                server.connect_errors += 1
-            elif result is Result.TIMED_OUT:
-                server.timeouts += 1
-            elif result is Result.RESET:
-                server.resets += 1
-        self.policy.learn(server, outcome)
-        if was_full:
-            self._find_candidates()
-            self._serve_queue()
-        if server.leaving and not server.in_flight:
-            self._drop(server)
+    def _suiting(self, avoid: tuple[Server, ...]) -> tuple[Server, ...]:
+        """The candidates for who wants to avoid these, which he cannot if no other is available."""
+        if not avoid or all(server in avoid for server in self.available):
+            return self.candidates
+        return tuple(server for server in self.candidates if server not in avoid)
+
+    def has_room(self, server: Server) -> None:
+        """A server that was full is so no more."""
+        self._find_candidates()
+        self._serve_queue()
 
     # -- waiting ---------------------------------------------------------------------------
 
@@ -193,7 +198,7 @@ class Backend:
                 self._waiting -= 1
                 granted, ticket.granted = ticket.granted, None
                 if granted is not None:
-                    granted(self._lend(ticket.info, ticket.avoid))
+                    granted(self.acquire(ticket.info, ticket.avoid, first=True))
         finally:
             self._serving = False
 
@@ -224,7 +229,7 @@ class Backend:
         server.admin = Admin.DRAIN
         self.refresh()
         if not server.in_flight:
-            self._drop(server)
+            self.drop(server)
 
     def refresh(self) -> None:
         """Health, weight, admin state or membership of a server has changed: decide anew."""
@@ -232,6 +237,7 @@ class Backend:
         usable = [server for server in self.servers.values() if server.available]
         self.available = tuple(s for s in usable if not s.settings.backup) or tuple(usable)
         self.policy.rebuild(self.available)
+        self.learns = type(self.policy).learn is not Policy.learn
         self._find_candidates()
         if bool(before) != bool(self.available):
             self._emptied(self, not self.available)
@@ -240,7 +246,8 @@ class Backend:
     def _find_candidates(self) -> None:
         self.candidates = tuple(server for server in self.available if not server.full)
 
-    def _drop(self, server: Server) -> None:
+    def drop(self, server: Server) -> None:
+        """A removed server has nothing left in flight: it is gone."""
         if self.servers.get(server.name) is server:
             del self.servers[server.name]
             self._gone(server)

@@ -34,7 +34,7 @@ class Access:
     server_queue = 0
     backend_queue = 0
 
-    def __init__(self, *, http: bool, client: str, frontend: str, backend: str, began: float) -> None:
+    def __init__(self, http: bool, client: str, frontend: str, backend: str, began: float) -> None:
         self.http = http
         self.client = client
         """`address:port` of the client."""

@@ -28,10 +28,16 @@ class RoundRobin(Policy):
         self._credit = {server: self._credit.get(server, 0) for server in servers}
 
     def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
-        return self._next(candidates) if self._equal else self.smooth(candidates)
+        if not self._equal:
+            return self.smooth(candidates)
+        ring = self._ring
+        if len(candidates) < len(ring):
+            return self._next(candidates)
+        self._turn = turn = (self._turn + 1) % len(ring)
+        return ring[turn]
 
     def _next(self, candidates: Sequence[Server]) -> Server:
-        """The next one of the ring. A retry, which leaves a server out, moves the same turn on.
+        """The next candidate of the ring. A retry, which leaves a server out, moves the same turn on.
 
         With a turn of its own, or one counted in candidates, retries would fall into step with the
         failing server's turns, and give all its requests to the same neighbour.
@@ -39,7 +45,7 @@ class RoundRobin(Policy):
         ring = self._ring
         for _ in ring:
             self._turn = turn = (self._turn + 1) % len(ring)
-            if len(candidates) == len(ring) or ring[turn] in candidates:
+            if ring[turn] in candidates:
                 return ring[turn]
         return candidates[0]
 

@@ -101,14 +101,13 @@ class Exchange:
 
     def _idle_connection(self, server: Server) -> HttpClientProtocol | None:
         """One on which the server, as the kernel knows, has sent nothing since: neither bytes nor its end."""
+        pool = self._client.pool
+        while not self._fresh and (connection := pool.take(server)) is not None:
+            if connection.is_open(not self.request.idempotent):
+                self._reused = True
+                return connection
         self._reused = False
-        if self._fresh:
-            return None
-        connection = self._client.pool.take(server)
-        while connection is not None and not connection.is_open():
-            connection = self._client.pool.take(server)
-        self._reused = connection is not None
-        return connection
+        return None
 
     def _place_later(self, lease: Lease | None) -> None:
         """The general path, which may wait: for a server with room, for a connection."""
@@ -160,23 +159,14 @@ class Exchange:
                 client.await_body(CONTINUE_AFTER)
             else:
                 request.expects_continue = False  # the client did not wait
-        data = encode_request(
-            request,
-            request.host or lease.server.settings.address.encode(),
-            client.introduction.fields(request, access.request_id),
-        )
+        host = request.host or lease.server.settings.address.encode()
+        data = encode_request(request, host, client.introduction.fields(request, access.request_id))
         if self._kept:
             data += self._kept
             if not request.idempotent or len(self._kept) > KEPT:
                 self._forget_body()
         access.bytes_in += len(data)
-        connection.start(
-            self,
-            data,
-            to_head=request.method == b"HEAD",
-            timeout=client.backend.settings.timeout_server,
-            now=now,
-        )
+        connection.start(self, data, request.method == b"HEAD", client.backend.settings.timeout_server, now)
 
     def request_data(self, payload: bytes, *, done: bool) -> None:
         """More of the request's body, from the client."""
@@ -238,14 +228,17 @@ class Exchange:
         self.request.expects_continue = False
         self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def response(self, head: ResponseHead, payload: bytes, *, done: bool) -> None:
-        """The final response head, and what of the body came with it."""
+    def response(self, head: ResponseHead, payload: bytes, done: bool, now: float) -> None:
+        """The final response head, and what of the body came with it; `done` if that is all."""
         access = self.access
         client = self._client
         self._stage = RESPONDING
-        access.responded = client.seconds()
+        access.responded = now
         access.status = head.status
         length = self.response_length = head.length
+        if head.encoded and self.keep and self.request_sent and self.request.minor and not client.factory.stopping:
+            self._pass_on(b"%bX-Request-ID: %b\r\n\r\n%b" % (head.encoded, access.request_id, payload), done, now)
+            return
         framing = b""
         if length >= 0:
             if head.content_length is not None:
@@ -255,9 +248,7 @@ class Exchange:
             framing = b"Transfer-Encoding: chunked\r\n"
         else:
             self.keep = False
-        if self.keep and client.stopping:
-            self.keep = False
-        if not self.request_sent:
+        if client.factory.stopping or not self.request_sent:
             self.keep = False
         if not self.keep:
             framing += b"Connection: close\r\n"
@@ -271,22 +262,33 @@ class Exchange:
             data += chunk(payload) if self._chunking else payload
         if done and self._chunking:
             data += LAST_CHUNK
-        self._pass_on(data, done)
+        self._pass_on(data, done, now)
 
-    def response_data(self, payload: bytes, *, done: bool) -> None:
+    def response_data(self, payload: bytes, done: bool, now: float) -> None:
         """More of the body; `done` with the last of it."""
         if self._chunking:
             payload = (chunk(payload) if payload else b"") + (LAST_CHUNK if done else b"")
-        self._pass_on(payload, done)
+        self._pass_on(payload, done, now)
 
-    def _pass_on(self, data: bytes, done: bool) -> None:
+    def _pass_on(self, data: bytes, done: bool, now: float) -> None:
         if done:
             self._connection = None  # it is in the pool already: a slow client must not pause it any more
-        if data:
-            self._write(data)
-        if done:
-            self.answered = True
-            self._finish("--", OK)
+        self.access.bytes_out += len(data)
+        self._client.transport.write(data)
+        if done and self._stage is RESPONDING:
+            self._succeed(now)
+
+    def _succeed(self, now: float) -> None:
+        """The whole response has been passed on: the usual end."""
+        self._stage = DONE
+        self.answered = True
+        access = self.access
+        access.ended = now
+        lease, self._lease = self._lease, None
+        assert lease is not None
+        outcome = Outcome(OK, access.status, access.responded - access.connected, access.bytes_in, access.bytes_out)
+        give_back(lease, access, outcome)
+        self._client.exchange_done(self, now)
 
     def _write(self, data: bytes) -> None:
         self.access.bytes_out += len(data)
@@ -441,16 +443,19 @@ class Exchange:
         access = self.access
         access.termination = termination
         access.ended = now = client.seconds()
-        lease, self._lease = self._lease, None
-        connection, self._connection = self._connection, None
+        connection = self._connection
         if connection is not None:
+            self._connection = None
             if termination == "--":
                 connection.close_softly()  # a tunnel: its last bytes may still be on their way
             else:
                 connection.close()
+        lease = self._lease
         if lease is not None:
+            self._lease = None
             seconds = access.responded - access.connected if access.responded >= 0 else -1.0
-            outcome = Outcome(result, max(0, access.status), seconds, access.bytes_in, access.bytes_out)
+            status = access.status
+            outcome = Outcome(result, status if status > 0 else 0, seconds, access.bytes_in, access.bytes_out)
             give_back(lease, access, outcome)
         if self._placing is not None:
             self._placing.cancel()

@@ -78,12 +78,12 @@ class HttpClientProtocol(DialedProtocol):
 
     def connectionMade(self) -> None:
         self.transport.registerProducer(self, True)
-        self._is_quiet: Callable[[], bool] = getattr(self.transport, "transport", self.transport).is_quiet
+        self._is_quiet: Callable[[bool], bool] = getattr(self.transport, "transport", self.transport).is_quiet
         super().connectionMade()
 
     # -- for the exchange ------------------------------------------------------------------
 
-    def start(self, exchange: Exchange, data: bytes, *, to_head: bool, timeout: float, now: float) -> None:
+    def start(self, exchange: Exchange, data: bytes, to_head: bool, timeout: float, now: float) -> None:
         """Send a request; its answer goes to `exchange`. `timeout` is seconds of silence allowed."""
         self.exchange = exchange
         self.requests += 1
@@ -146,9 +146,9 @@ class HttpClientProtocol(DialedProtocol):
             self._closing = SoftClose(self.transport, self._clock)
             self._closing.start()
 
-    def is_open(self) -> bool:
-        """Does the kernel, too, think that the server has neither closed it nor sent anything?"""
-        if self._is_quiet():
+    def is_open(self, sure: bool) -> bool:
+        """Does the kernel, too, think that the server has neither closed it nor sent anything? `sure`: ask it now."""
+        if self._is_quiet(sure):
             return True
         self.close()
         return False
@@ -167,45 +167,46 @@ class HttpClientProtocol(DialedProtocol):
             return
         try:
             if self._body is None:
-                self._head(exchange, data)
+                self._head(exchange, data, self._seconds())
             else:
                 self._more(exchange, data)
         except BadMessage as bad:
             self._broken(Loss.BAD, bad.why)
 
-    def _head(self, exchange: Exchange, data: bytes) -> None:
-        seen = len(self._buffer)
-        if seen:
+    def _head(self, exchange: Exchange, data: bytes, now: float) -> None:
+        seen = 0
+        if self._buffer:
+            seen = len(self._buffer)
             data = self._buffer + data
+            self._buffer = b""
         end = cut_head(data, MAX_HEAD, seen)
         if end < 0:
             refuse_no_response(data)
             self._buffer = data
             return
-        self._buffer = b""
-        head = parse_response(data[:end], MAX_FIELDS, to_head=self._to_head)
-        if head.status < 200:
-            self._interim_head(exchange, head, data[end:])
-            return
+        head = parse_response(data[:end], MAX_FIELDS, self._to_head)
         payload = data[end:]
+        if head.status < 200:
+            self._interim_head(exchange, head, payload, now)
+            return
         if not head.persistent:
             self._reusable = False
         if len(payload) == head.length:  # the fast path: the whole response in one piece
-            self._release()
-            exchange.response(head, payload, done=True)
+            self._release(exchange, now)
+            exchange.response(head, payload, True, now)
             return
         body = self._body = reader(head.length)
         payload = body.feed(payload) if payload else b""
         if not body.done:
-            self._deadline.set(self._seconds(), self._timeout)
-            exchange.response(head, payload, done=False)
+            self._deadline.set(now, self._timeout)
+            exchange.response(head, payload, False, now)
             return
         if body.rest:
             self._reusable = False
-        self._release()
-        exchange.response(head, payload, done=True)
+        self._release(exchange, now)
+        exchange.response(head, payload, True, now)
 
-    def _interim_head(self, exchange: Exchange, head: Any, rest: bytes) -> None:
+    def _interim_head(self, exchange: Exchange, head: Any, rest: bytes, now: float) -> None:
         self._interim += 1
         if self._interim > MAX_INTERIM:
             raise BadMessage(502, f"more than {MAX_INTERIM} interim responses")
@@ -219,33 +220,33 @@ class HttpClientProtocol(DialedProtocol):
             return
         exchange.interim(head)
         if rest and self.exchange is exchange:
-            self._head(exchange, rest)
+            self._head(exchange, rest, now)
 
     def _more(self, exchange: Exchange, data: bytes) -> None:
         body = self._body
         assert body is not None
         payload = body.feed(data)
+        now = self._seconds()
         if body.done:
             if body.rest:
                 self._reusable = False
-            self._release()
-            exchange.response_data(payload, done=True)
+            self._release(exchange, now)
+            exchange.response_data(payload, True, now)
         else:
-            self._deadline.set(self._seconds(), self._timeout)
+            self._deadline.set(now, self._timeout)
             if payload:
-                exchange.response_data(payload, done=False)
+                exchange.response_data(payload, False, now)
 
-    def _release(self) -> None:
+    def _release(self, exchange: Exchange, now: float) -> None:
         """The response is complete: into the pool, or closed. The exchange hears of it afterwards."""
-        exchange, self.exchange = self.exchange, None
+        self.exchange = None
         self._body = None
         if not self._reading:
             self.resume()
-        assert exchange is not None
         if not exchange.request_sent or (exchange.request.length and outstanding(self.transport)):
             self.close()  # an early answer: the rest of the request must not be taken for a new one
         elif self._reusable and self.requests < MAX_REQUESTS and self._pool.put(self):
-            self._deadline.set(self._seconds(), IDLE_SECONDS)
+            self._deadline.set(now, IDLE_SECONDS)
         else:
             self.close_softly()
 
@@ -277,7 +278,7 @@ class HttpClientProtocol(DialedProtocol):
         elif clean and self._body is not None and exchange.response_length == UNTIL_CLOSE:
             self.exchange = None
             self._body = None
-            exchange.response_data(b"", done=True)
+            exchange.response_data(b"", True, self._seconds())
         else:
             self.exchange = None
             exchange.server_lost(self, Loss.CLOSED if clean else Loss.RESET, "")

@@ -78,6 +78,7 @@ class HttpServerProtocol(Protocol):
         self.info = PickInfo(host)
         self._name = f"{host}:{address.port}"
         self._frontend = factory.name
+        self._keep_alive = factory.settings.timeout_keep_alive
         self._secure = False
         """Did the client use TLS, here or, as we believe it, before a proxy?"""
         self._phase = HEAD
@@ -188,21 +189,20 @@ class HttpServerProtocol(Protocol):
         """Begin an exchange; returns the bytes that are not its own."""
         factory = self.factory
         limits = factory.limits
-        request = parse_request(head, limits.line, limits.fields, secure=self._secure)
-        access = Access(
-            http=True,
-            client=self._name,
-            frontend=self._frontend,
-            backend=self.backend.name,
-            began=self._began,
-        )
+        request = parse_request(head, limits.line, limits.fields, self._secure)
+        access = Access(True, self._name, self._frontend, self.backend.name, self._began)
         self._began = -1.0
         access.head_done = now
-        access.request_line = b"%b %b HTTP/1.%d" % (request.method, request.target, request.minor)
-        own_id = request.request_id
-        access.request_id = own_id if own_id and usable_request_id(own_id) else factory.next_request_id()
+        access.request_line = head[: head.index(b"\r")]
         factory.frontend.requests += 1
         exchange = self.exchange = Exchange(self, request, access)
+        if request.usual:
+            access.request_id = factory.next_request_id()
+            self._phase = WAIT
+            exchange.start(now)
+            return rest
+        own_id = request.request_id
+        access.request_id = own_id if own_id and usable_request_id(own_id) else factory.next_request_id()
         if request.length == NO_BODY:
             self._phase = WAIT
         else:
@@ -313,26 +313,13 @@ class HttpServerProtocol(Protocol):
     def exchange_done(self, exchange: Exchange, now: float) -> None:
         """The exchange has ended; go on with the next request, or close."""
         self.exchange = None
-        access = exchange.access
         factory = self.factory
-        factory.ended(access)
-        if self._gone:
-            return
-        if self._phase is TUNNEL and access.termination == "--":
-            self._close()
-        elif not exchange.answered:
-            self._phase = CLOSING
-            self.transport.abortConnection()
-        elif not exchange.keep or self.stopping:
-            if self._phase is BODY or self._buffer:
-                self._linger()
-            else:
-                self._close()
-        else:
+        factory.ended(exchange.access)
+        if exchange.answered and exchange.keep and not (factory.stopping or self._gone):
             self._phase = HEAD
             self._rested = now
             self.has_asked = True
-            self._deadline.set(now, factory.settings.timeout_keep_alive)
+            self._deadline.set(now, self._keep_alive)
             if self._held:
                 self.release()
             if self._running:
@@ -341,6 +328,17 @@ class HttpServerProtocol(Protocol):
                 self._next()
             elif self._eof:
                 self._close()
+        elif self._gone:
+            return
+        elif self._phase is TUNNEL and exchange.access.termination == "--":
+            self._close()
+        elif not exchange.answered:
+            self._phase = CLOSING
+            self.transport.abortConnection()
+        elif self._phase is BODY or self._buffer:
+            self._linger()
+        else:
+            self._close()
 
     # -- refusing and closing --------------------------------------------------------------
 
@@ -356,13 +354,7 @@ class HttpServerProtocol(Protocol):
 
     def _log_bad_request(self, status: int, termination: str, sent: int = 0) -> None:
         factory = self.factory
-        access = Access(
-            http=True,
-            client=self._name,
-            frontend=self._frontend,
-            backend=factory.name,
-            began=max(self._began, 0.0),
-        )
+        access = Access(True, self._name, self._frontend, factory.name, max(self._began, 0.0))
         access.status = status
         access.bytes_out = sent
         access.termination = termination

@@ -31,10 +31,10 @@ class IdlePool:
         waiting = self._idle.get(server)
         if waiting is None:
             waiting = self._idle[server] = []
-        if len(waiting) >= MAX_IDLE or self.closed or server.leaving:
-            return False
-        waiting.append(connection)
-        return True
+        if len(waiting) < MAX_IDLE and not (server.leaving or self.closed):
+            waiting.append(connection)
+            return True
+        return False
 
     def forget(self, connection: HttpClientProtocol) -> None:
         """It has closed while it waited."""

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
+from itertools import count
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -175,8 +176,9 @@ class FrontendFactory(ServerFactory):
         access.process_active = frontend.process.active
         access.frontend_active = frontend.active
         frontend.bytes_out += access.bytes_out
-        if access.status > 0:
-            frontend.statuses[min(access.status // 100, 5)] += 1
+        status = access.status
+        if status > 0:
+            frontend.statuses[status // 100 if status < 600 else 5] += 1
         self._wrote(access)
 
     def _tell_if_empty(self) -> None:
@@ -188,7 +190,7 @@ class FrontendFactory(ServerFactory):
 class HttpFactory(FrontendFactory):
     """The ServerFactory of an http frontend."""
 
-    _counter = 0
+    _numbers = count(1)
     _date = b""
     _date_of = -1
     _prefix = os.urandom(4).hex().encode()
@@ -222,8 +224,7 @@ class HttpFactory(FrontendFactory):
 
     def next_request_id(self) -> bytes:
         """A new request id: unique among all processes and starts, short enough to read out."""
-        HttpFactory._counter += 1
-        return b"%b-%x" % (self._prefix, HttpFactory._counter)
+        return b"%b-%x" % (self._prefix, next(self._numbers))
 
 
 class TcpFactory(FrontendFactory):

@@ -17,6 +17,17 @@ MAX_FIELD = 1024
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\"\\]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+
+
+class _Words(dict[int, str]):
+    """Numbers in digits: a look-up costs a fifth of formatting one."""
+
+    def __missing__(self, number: int) -> str:
+        return str(number)
+
+
+_WORDS = _Words({number: str(number) for number in range(10_000)})
+_THOUSANDTHS = tuple(f".{each:03d}" for each in range(1000))
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -51,7 +62,7 @@ class Stamp:
                 f"{now.tm_mday:02d}/{_MONTHS[now.tm_mon - 1]}/{now.tm_year}"
                 f":{now.tm_hour:02d}:{now.tm_min:02d}:{now.tm_sec:02d}"
             )
-        return f"{self._text}.{int((moment - second) * 1000):03d}"
+        return self._text + _THOUSANDTHS[int((moment - second) * 1000)]
 
     def iso(self, moment: float) -> str:
         """`2026-11-22T17:05:01.123+0000`."""
@@ -64,6 +75,19 @@ def access_line(access: Access, stamp: Stamp, offset: float) -> str:
     a = access
     began, leased, connected = a.began, a.leased, a.connected
     # Whole milliseconds since it began, so that the phases add up to no more than the whole.
+    if connected == began and a.responded >= 0 and not a.retries:  # the fast path: an exchange on an idle connection
+        responded = _WORDS[int((a.responded - began) * 1000 + 0.5)]
+        ended = _WORDS[int((a.ended - began) * 1000 + 0.5)]
+        request = a.request_line
+        line = str(request, "latin-1")
+        if b'"' in request or b"\\" in request or len(request) > MAX_FIELD:
+            line = escape(line)
+        return (
+            f"{a.client} [{stamp.clf(began + offset)}] {a.frontend} {a.backend}/{a.server}"
+            f" 0/0/0/{responded}/{ended} {_WORDS[a.status]} {_WORDS[a.bytes_out]} - - {a.termination}-- "
+            f"{_WORDS[a.process_active]}/{_WORDS[a.frontend_active]}/{_WORDS[a.backend_active]}"
+            f'/{_WORDS[a.server_active]}/0 0/0 {{{str(a.request_id, "latin-1")}}} "{line}"\n'
+        )
     read = round((a.head_done - began) * 1000) if a.http else 0
     placed = round((leased - began) * 1000)
     joined = round((connected - began) * 1000)

@@ -22,7 +22,7 @@ class Introduction:
     Via field, or b"". A `trusted` peer is a proxy: what it says of its clients is kept.
     """
 
-    __slots__ = ("_common", "_peer", "_port", "_scheme", "_trusted", "_via")
+    __slots__ = ("_common", "_peer", "_port", "_scheme", "_trusted", "_usual_via", "_via")
 
     def __init__(self, peer: bytes, scheme: bytes, port: int, via: bytes, *, trusted: bool) -> None:
         self._peer = peer
@@ -30,6 +30,7 @@ class Introduction:
         self._port = port
         self._trusted = trusted
         self._via = via
+        self._usual_via = b"Via: 1.1 %b\r\n" % via if via else b""
         self._common = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d\r\n" % (
             peer,
             scheme,
@@ -38,6 +39,13 @@ class Introduction:
 
     def fields(self, request: RequestHead, request_id: bytes) -> bytes:
         """The field lines for one request."""
+        if request.usual and request.host is not None:
+            return b"%bX-Forwarded-Host: %b\r\nX-Request-ID: %b\r\n%b" % (
+                self._common,
+                request.host,
+                request_id,
+                self._usual_via,
+            )
         if self._trusted and request.forwarded:
             client = self._kept(request)
         elif request.host is not None:

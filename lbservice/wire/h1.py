@@ -17,9 +17,10 @@ Nothing here strips, splits or converts bytes that a pattern has not seen first.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from lbservice.wire.headers import FORWARDING, METHOD, TCHAR, TOKEN, is_host, is_length, tokens
-from lbservice.wire.message import CHUNKED, NO_BODY, UNTIL_CLOSE, RequestHead, ResponseHead
+from lbservice.wire.message import CHUNKED, NO_BODY, RequestHead, ResponseHead
 
 
 class BadMessage(Exception):
@@ -41,21 +42,60 @@ _REQUEST = re.compile(rb"(" + METHOD + rb") ([!-\"$-~]++) HTTP/1\.([01])\r\n" + 
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})( [\t -~\x80-\xff]*+)?\r\n" + _FIELDS)
 
 _SPECIAL = (
-    rb"host|content-length|transfer-encoding|connection|keep-alive|proxy-connection|proxy|te|trailer|upgrade"
-    rb"|http2-settings|expect|forwarded|x-forwarded-(?:for|proto|host|port)|x-real-ip|x-request-id|via"
+    *(b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"proxy"),
+    *(b"te", b"trailer", b"upgrade", b"http2-settings", b"expect", *sorted(FORWARDING), b"x-request-id", b"via"),
 )
+_SPECIAL_IN_RESPONSE = (
+    *(b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection"),
+    *(b"te", b"trailer", b"upgrade", b"x-request-id"),
+)
+
+
+def _any_of(names: tuple[bytes, ...]) -> bytes:
+    """A pattern for these names in either case; by first letters, which the engine tells apart fast."""
+    by_letter: dict[bytes, list[bytes]] = {}
+    for name in names:
+        by_letter.setdefault(name[:1], []).append(name[1:])
+    alternatives = (b"[%b%b](?i:%b)" % (x, x.upper(), b"|".join(rest)) for x, rest in by_letter.items())
+    return b"(?:" + b"|".join(alternatives) + b")"
+
+
 # These split a head's fields into what is kept, and names and values of what is special. Each field
 # is a unit of LF, line, CR: the fields with the LF before them and without their last one, so that
-# a unit starts with the one byte that the engine finds fast. The look-ahead for the first letter
-# spares most lines the case-insensitive alternation.
-_SPECIAL_FIELD = re.compile(rb"\n(?=[cefhkptuvxCEFHKPTUVX])((?i:" + _SPECIAL + rb")):(?>(?: ([^\r]*+))?)\r")
+# a unit starts with the one byte that the engine finds fast.
+_SPECIAL_FIELD = re.compile(rb"\n(" + _any_of(_SPECIAL) + rb"):(?>(?: ([^\r]*+))?)\r")
 # The same and, besides, any name with an underscore: CGI and WSGI servers read X_Y as X-Y.
-_SPECIAL_OR_UNDERSCORE = re.compile(rb"\n([^_:\r]*+_[^:\r]*+|(?i:" + _SPECIAL + rb")):(?>(?: ([^\r]*+))?)\r")
+_SPECIAL_OR_UNDERSCORE = re.compile(rb"\n([^_:\r]*+_[^:\r]*+|" + _any_of(_SPECIAL) + rb"):(?>(?: ([^\r]*+))?)\r")
+_RESPONSE_FIELD = re.compile(rb"\n(" + _any_of(_SPECIAL_IN_RESPONSE) + rb"):(?>(?: ([^\r]*+))?)\r")
 
-_RESPONSE_FIELD = re.compile(
-    rb"\n(?=[ckptuxCKPTUX])((?i:content-length|transfer-encoding|connection|keep-alive|proxy-connection"
-    rb"|te|trailer|upgrade|x-request-id)):(?>(?: ([^\r]*+))?)\r"
+
+def _lines_but(names: tuple[bytes, ...], token: bytes) -> bytes:
+    """A pattern for field lines that have none of these names."""
+    first = b"".join(name[:1] + name[:1].upper() for name in names)
+    other = rb"(?:(?=[^" + first + rb"])|(?!" + _any_of(names) + rb":))" + token
+    return rb"((?>(?:" + other + rb":(?>(?: " + _VALUE + rb")?)\r\n)*))"
+
+
+# The fast path: most heads hold nothing that asks for a decision, and are read by one pattern: a request
+# without a body, a response with a body of known length, and of the special fields only those which nearly
+# every head has, in their usual spelling. What does not match goes the general way; where a head can go
+# both ways, both give the same.
+_KEEP_ALIVE = rb"(?i:connection): (?i:keep-alive)\r\n"
+_USUAL_LINE = re.compile(rb"(GET|HEAD|POST|PUT|DELETE) (/[!-\"$-~]*+) HTTP/1\.1")
+_LINES = _lines_but(_SPECIAL, TOKEN.replace(b"_", b""))
+_USUAL_REQUEST = re.compile(
+    _LINES + rb"[Hh]ost: ([^\r]++)\r\n" + _LINES + rb"(?>(?:" + _KEEP_ALIVE + _LINES + rb")?)\r\n"
 )
+_LINES = _lines_but(_SPECIAL_IN_RESPONSE, TOKEN)
+_USUAL_RESPONSE = re.compile(
+    rb"HTTP/1\.1 ((?![23]04)[2-5][0-9]{2})( [\t -~\x80-\xff]*+)\r\n"
+    + (_LINES + rb"(?>(?:" + _KEEP_ALIVE + rb")?)" + _LINES + rb"(?i:content-length): ([0-9]{1,18})\r\n" + _LINES)
+    + (rb"(?>(?:" + _KEEP_ALIVE + _LINES + rb")?)\r\n")
+)
+REMEMBERED = 1000
+"""Heads that are remembered: peers say the same again and again, and what was read once need not be read twice."""
+MEMORABLE = 2048
+"""Bytes of a head that may be remembered."""
 
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 """Connection options that are no field names."""
@@ -110,7 +150,7 @@ def refuse_no_response(data: bytes) -> None:
 # -- requests ----------------------------------------------------------------------------------
 
 
-def parse_request(head: bytes, max_line: int, max_fields: int, *, secure: bool = True) -> RequestHead:
+def parse_request(head: bytes, max_line: int, max_fields: int, secure: bool = True) -> RequestHead:
     """One whole request head, from its first byte to its empty line. Raises BadMessage.
 
     `max_line` is bytes in one line, `max_fields` the number of fields. What is not `secure` did not
@@ -118,6 +158,14 @@ def parse_request(head: bytes, max_line: int, max_fields: int, *, secure: bool =
     """
     if len(head) > max_line:
         _refuse_long_lines(head, max_line)
+    end = head.find(b"\r\n")
+    match = _USUAL_LINE.fullmatch(head, 0, end)
+    if match is not None and len(head) <= MEMORABLE:
+        usual = _usual_fields(head[end + 2 :])
+        if usual is not None and usual[0] <= max_fields:
+            request = RequestHead(match[1], match[2], 1, usual[1], usual[2])
+            request.usual = True
+            return request
     match = _REQUEST.fullmatch(head)
     if match is None:
         head = _canonical(head)
@@ -127,13 +175,23 @@ def parse_request(head: bytes, max_line: int, max_fields: int, *, secure: bool =
     method, target, minor, fields = match.groups()
     if fields.count(b"\n") > max_fields:
         raise BadMessage(431, f"more than {max_fields} fields")
-    request = RequestHead(method, target, 0 if minor == b"0" else 1, None, fields, NO_BODY, False, minor == b"1")
+    request = RequestHead(method, target, 0 if minor == b"0" else 1, None, fields)
+    request.persistent = minor == b"1"
     _take_request_fields(request, head[match.start(4) - 1 : -3])
     if request.host is None and minor == b"1":
         raise BadMessage(400, "no Host field (RFC 9112 section 3.2)")
     if target[0] != 47 or method in _ODD_METHODS:  # 47 is "/": origin-form, as nearly always
         _check_target(request, secure)
     return request
+
+
+@lru_cache(REMEMBERED)
+def _usual_fields(lines: bytes) -> tuple[int, bytes, bytes] | None:
+    """The fast path of a request's fields: how many, Host, and those to pass on; None if they are not usual."""
+    match = _USUAL_REQUEST.fullmatch(lines)
+    if match is None or not is_host(match[2]):
+        return None
+    return lines.count(b"\n") - 1, match[2], match[1] + match[3] + (match[4] or b"")
 
 
 def _take_request_fields(request: RequestHead, units: bytes) -> None:
@@ -270,8 +328,12 @@ def _why_no_request(head: bytes) -> BadMessage:
 # -- responses ---------------------------------------------------------------------------------
 
 
-def parse_response(head: bytes, max_fields: int, *, to_head: bool = False) -> ResponseHead:
+def parse_response(head: bytes, max_fields: int, to_head: bool = False) -> ResponseHead:
     """One whole response head; `to_head` says that it answers a HEAD request. Raises BadMessage (502)."""
+    if not to_head and len(head) <= MEMORABLE:
+        usual = _usual_response(head)
+        if usual is not None and usual[0] <= max_fields:
+            return usual[1]
     match = _RESPONSE.fullmatch(head)
     if match is None:
         head = _canonical(head)
@@ -281,10 +343,25 @@ def parse_response(head: bytes, max_fields: int, *, to_head: bool = False) -> Re
     minor, code, reason, fields = match.groups()
     if fields.count(b"\n") > max_fields:
         raise BadMessage(502, f"more than {max_fields} fields in a response")
-    response = ResponseHead(int(code), reason or b" ", 0 if minor == b"0" else 1, fields, UNTIL_CLOSE, minor == b"1")
+    response = ResponseHead(int(code), reason or b" ", 0 if minor == b"0" else 1, fields)
+    response.persistent = minor == b"1"
     coding = _take_response_fields(response, head[match.start(4) - 1 : -3])
     _frame_response(response, coding, to_head)
     return response
+
+
+@lru_cache(REMEMBERED)
+def _usual_response(head: bytes) -> tuple[int, ResponseHead] | None:
+    """The fast path of a response: how many fields, and the head, which is shared; None if it is not usual."""
+    match = _USUAL_RESPONSE.fullmatch(head)
+    if match is None:
+        return None
+    code, reason, before, behind, size, after, last = match.groups()
+    response = ResponseHead(int(code), reason, 1, before + behind + after + (last or b""))
+    response.length = response.content_length = int(size)
+    if is_dated(response):
+        response.encoded = encode_response(response, b"Content-Length: %d\r\n" % response.length, b"")[:-2]
+    return head.count(b"\n") - 2, response
 
 
 def _take_response_fields(response: ResponseHead, units: bytes) -> bytes | None:
@@ -373,12 +450,13 @@ def _canonical_line(line: bytes) -> bytes:
 
 def encode_request(request: RequestHead, host: bytes, extra: bytes) -> bytes:
     """The head as we send it to a server: always HTTP/1.1, the framing ours, `extra` lines last."""
-    if request.length == CHUNKED:
-        extra += b"Transfer-Encoding: chunked\r\n"
-    elif request.has_length:
-        extra += b"Content-Length: %d\r\n" % request.length
-    if request.expects_continue:
-        extra += b"Expect: 100-continue\r\n"
+    if not request.usual:
+        if request.length == CHUNKED:
+            extra += b"Transfer-Encoding: chunked\r\n"
+        elif request.has_length:
+            extra += b"Content-Length: %d\r\n" % request.length
+        if request.expects_continue:
+            extra += b"Expect: 100-continue\r\n"
     return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (
         request.method,
         request.target,
@@ -391,7 +469,7 @@ def encode_request(request: RequestHead, host: bytes, extra: bytes) -> bytes:
 def is_dated(response: ResponseHead) -> bool:
     """Has it a Date field?"""
     fields = response.fields
-    return b"\nDate: " in fields or _DATE.search(fields) is not None
+    return b"\nDate: " in fields or b"\ndate: " in fields or _DATE.search(fields) is not None
 
 
 def encode_response(response: ResponseHead, framing: bytes, extra: bytes) -> bytes:

@@ -6,7 +6,7 @@ heads carry structure, so only they are classes; body bytes travel as `bytes`, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 NO_BODY = 0
 """A length that says: no body follows the head."""
@@ -16,7 +16,7 @@ UNTIL_CLOSE = -2
 """A length that says: the body ends with the connection (responses only)."""
 
 
-@dataclass(slots=True)
+@dataclass(init=False)
 class RequestHead:
     """One request head, validated.
 
@@ -25,16 +25,17 @@ class RequestHead:
     NO_BODY or CHUNKED. `host` is None only in HTTP/1.0.
     """
 
+    # Defaults live in the class: what a usual head does not have costs nothing to say.
     method: bytes
     target: bytes
     minor: int
     """0 for HTTP/1.0, 1 for HTTP/1.1."""
     host: bytes | None
     fields: bytes
-    length: int
-    has_length: bool
+    length: int = NO_BODY
+    has_length: bool = False
     """Was there a Content-Length field (so that `Content-Length: 0` is passed on)?"""
-    persistent: bool
+    persistent: bool = True
     """May the client's connection carry another request after this one?"""
     expects_continue: bool = False
     upgrade: bytes | None = None
@@ -43,6 +44,15 @@ class RequestHead:
     forwarded: bytes = b""
     """The peer's own forwarding field lines (X-Forwarded-*, Forwarded, X-Real-IP); others decide on them."""
     via: bytes | None = None
+    usual: bool = field(default=False, compare=False)
+    """From the codec's fast path: HTTP/1.1 with a Host, no body, and nothing of what stands above from `length` on."""
+
+    def __init__(self, method: bytes, target: bytes, minor: int, host: bytes | None, fields: bytes) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.host = host
+        self.fields = fields
 
     @property
     def idempotent(self) -> bool:
@@ -50,9 +60,9 @@ class RequestHead:
         return self.method in IDEMPOTENT
 
 
-@dataclass(slots=True)
+@dataclass(init=False)
 class ResponseHead:
-    """One response head, validated; `fields` and `length` as in RequestHead.
+    """One response head, validated; `fields` and `length` as in RequestHead. Shared by responses alike: read only.
 
     `content_length` is the field as it was sent, also where no body follows (HEAD, 304).
     """
@@ -61,11 +71,19 @@ class ResponseHead:
     reason: bytes
     minor: int
     fields: bytes
-    length: int
-    persistent: bool
+    length: int = UNTIL_CLOSE
+    persistent: bool = True
     """May the server's connection carry another exchange?"""
     content_length: int | None = None
     upgrade: bytes | None = None
+    encoded: bytes = field(default=b"", compare=False)
+    """From the codec's fast path: all of the head but its end, ready for a persistent HTTP/1.1 client."""
+
+    def __init__(self, status: int, reason: bytes, minor: int, fields: bytes) -> None:
+        self.status = status
+        self.reason = reason
+        self.minor = minor
+        self.fields = fields
 
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))

@@ -316,7 +316,7 @@ class _Client(transport.ClientTransport):
     def createInternetSocket(self) -> Any:
         return MemorySocket(self.connector.network)
 
-    def is_quiet(self) -> bool:
+    def is_quiet(self, sure: bool) -> bool:
         skt: Any = self.socket
         return not (skt.readable or skt.hung_up)
 

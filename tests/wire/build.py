@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from typing import TypeVar
+
 from hypothesis import settings
 from hypothesis import strategies as st
 
@@ -31,6 +34,17 @@ def refusal(*fields: bytes, line: bytes = b"GET / HTTP/1.1", host: bytes | None 
     except BadMessage as bad:
         return bad.status
     return 0
+
+
+Head = TypeVar("Head", RequestHead, ResponseHead)
+
+
+def changed(message: Head, **fields: object) -> Head:
+    """The same head, but for these fields."""
+    other = copy(message)
+    for name, value in fields.items():
+        setattr(other, name, value)
+    return other
 
 
 def response(*fields: bytes, line: bytes = b"HTTP/1.1 200 OK", to_head: bool = False) -> ResponseHead:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lbservice.wire.h1 import BadMessage, encode_request, encode_response, parse_request, parse_response
 from lbservice.wire.message import CHUNKED
-from tests.wire.build import MAX_FIELDS, MAX_LINE, STEADY, TCHARS, head, request, response, some_of, values
+from tests.wire.build import MAX_FIELDS, MAX_LINE, STEADY, TCHARS, changed, head, request, response, some_of, values
 
 SPECIAL = [
     (b"Host", st.sampled_from([b"a", b"example.com:80", b"", b"b c"])),
@@ -109,7 +107,7 @@ class TestEncoding:
             assume(False)
         assert first.host is not None
         second = parse_request(encode_request(first, first.host, b""), MAX_LINE, MAX_FIELDS)
-        hop = replace(first, persistent=True, upgrade=None, forwarded=b"", via=None, request_id=None)
+        hop = changed(first, persistent=True, upgrade=None, forwarded=b"", via=None, request_id=None)
         assert second == hop
 
     @STEADY
@@ -124,4 +122,4 @@ class TestEncoding:
         if first.content_length is not None:
             framing = b"Content-Length: %d\r\n" % first.content_length
         second = parse_response(encode_response(first, framing, b""), 200)
-        assert second == replace(first, persistent=second.persistent, upgrade=None)
+        assert second == changed(first, persistent=second.persistent, upgrade=None)
