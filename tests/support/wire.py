@@ -307,6 +307,9 @@ class _Port(transport._Port):
     def createInternetSocket(self) -> Any:
         return MemorySocket(self.network)
 
+    def accept_one(self) -> tuple[Any, Any]:
+        return self.socket.accept()
+
     def waited_for(self) -> bool:
         skt: Any = self.socket
         return bool(skt.readable)
@@ -316,7 +319,7 @@ class _Client(transport.ClientTransport):
     def createInternetSocket(self) -> Any:
         return MemorySocket(self.connector.network)
 
-    def is_quiet(self, sure: bool) -> bool:
+    def is_quiet(self) -> bool:
         skt: Any = self.socket
         return not (skt.readable or skt.hung_up)
 
