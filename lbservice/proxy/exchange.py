@@ -21,7 +21,7 @@ from lbservice.core.events import Access
 from lbservice.core.pick import OK, Outcome, Result
 from lbservice.core.server import Server
 from lbservice.proxy.http_client import HttpClientProtocol, Loss
-from lbservice.proxy.placing import Placement, Unplaced, give_back
+from lbservice.proxy.placing import Placement, Unplaced, give_back, note_load
 from lbservice.proxy.tunnel import Tunnel
 from lbservice.wire.body import LAST_CHUNK, chunk
 from lbservice.wire.h1 import encode_request, encode_response, is_dated
@@ -251,14 +251,12 @@ class Exchange:
         self.request.expects_continue = False
         self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    @property
-    def is_plain(self) -> bool:
-        """Is it of the usual kind: a request without a body, from a client that goes on with HTTP/1.1?"""
-        request = self.request
-        return request.length == NO_BODY and self.keep and request.minor == 1 and not self._client.factory.stopping
+    def is_usual(self) -> bool:
+        """Was the request a usual one, which has no body, and does its client go on?"""
+        return self.request.usual is not None and self.keep and not self._client.factory.stopping
 
     def whole_response(self, head: ResponseHead, payload: bytes, now: float) -> None:
-        """The fast path of `response`: a usual head and all of its body, for a plain exchange."""
+        """The fast path of `response`: a usual head and all of its body, to a usual request."""
         access = self.access
         if not head.encoded:
             self.response(head, payload, True, now)
@@ -328,8 +326,8 @@ class Exchange:
         access.ended = now
         lease, self._lease = self._lease, None
         assert lease is not None
-        outcome = Outcome(OK, access.status, access.responded - access.connected, access.bytes_in, access.bytes_out)
-        give_back(lease, access, outcome)
+        note_load(lease, access)
+        lease.succeeded(access.status, access.responded - access.connected, access.bytes_in, access.bytes_out)
         self._client.exchange_done(self, now)
 
     def _write(self, data: bytes) -> None:

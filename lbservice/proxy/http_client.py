@@ -186,9 +186,9 @@ class HttpClientProtocol(DialedProtocol):
         """
         end = data.find(b"\r\n\r\n", 0, MEMORABLE) + 4
         head = usual_response(data[:end])
-        if head is None or len(data) - end != head.length or self._to_head:
+        if head is None or len(data) - end != head.length or self._to_head or not exchange.is_usual():
             return False
-        if not (self._reusable and self._reading and exchange.is_plain and self.requests < MAX_REQUESTS):
+        if not (self._reusable and self._reading and self.requests < MAX_REQUESTS):
             return False
         self.exchange = None
         now = self._seconds()
