@@ -251,12 +251,13 @@ class Exchange:
         self.request.expects_continue = False
         self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def is_usual(self) -> bool:
-        """Was the request a usual one, which has no body, and does its client go on?"""
-        return self.request.usual is not None and self.keep and not self._client.factory.stopping
+    def is_plain(self) -> bool:
+        """Has the request no body, and does its client go on with HTTP/1.1?"""
+        request = self.request
+        return request.length == NO_BODY and self.keep and request.minor == 1 and not self._client.factory.stopping
 
     def whole_response(self, head: ResponseHead, payload: bytes, now: float) -> None:
-        """The fast path of `response`: a usual head and all of its body, to a usual request."""
+        """The fast path of `response`: a usual head and all of its body, to a plain request."""
         access = self.access
         if not head.encoded:
             self.response(head, payload, True, now)

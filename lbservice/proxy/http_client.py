@@ -186,7 +186,7 @@ class HttpClientProtocol(DialedProtocol):
         """
         end = data.find(b"\r\n\r\n", 0, MEMORABLE) + 4
         head = usual_response(data[:end])
-        if head is None or len(data) - end != head.length or self._to_head or not exchange.is_usual():
+        if head is None or len(data) - end != head.length or self._to_head or not exchange.is_plain():
             return False
         if not (self._reusable and self._reading and self.requests < MAX_REQUESTS):
             return False
