@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast
 from twisted.internet import main, tcp
 from twisted.logger import Logger
 
+from lbservice.proxy.splice import Flow, Pipes
 from lbservice.reactor import TURN
 
 BACKLOG = 1024
@@ -42,6 +43,8 @@ class _WriteThrough:
     """
 
     unflushed = b""
+    flow: Flow | None = None
+    """Whose pipe holds bytes for us."""
 
     def write(self: Any, data: bytes) -> None:
         if self._tempDataLen or self.dataBuffer or not self.connected or self._writeDisconnected or not data:
@@ -85,6 +88,12 @@ class _WriteThrough:
             return main.CONNECTION_DONE
         self.protocol.dataReceived(data)
         return None
+
+    def connectionLost(self, reason: Any) -> None:
+        if self.flow is not None:
+            self.flow.sink_lost()
+            self.flow = None
+        super().connectionLost(reason)  # type: ignore[misc] # of tcp.Connection
 
 
 class ServerTransport(_WriteThrough, tcp.Server):
@@ -212,8 +221,10 @@ class _Connector(tcp.Connector):
 class Network:
     """The door to the network. Tests come in with another one that has the same two methods."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, *, splice: bool = True) -> None:
         self._reactor = reactor
+        self.pipes = Pipes() if splice else None
+        """For what moves in the kernel, if that is wanted."""
 
     def listen(self, host: str, port: int, factory: Any, door: Door | None = None) -> Any:
         """An IListeningPort, listening already; raises CannotListenError. `host` "" is every IPv4 address, "::" all."""
@@ -248,6 +259,9 @@ def outstanding(transport: Any) -> int:
     connection = getattr(transport, "transport", transport)
     buffered = getattr(connection, "_tempDataLen", 0) + len(getattr(connection, "dataBuffer", b""))
     buffered += len(getattr(connection, "unflushed", b"")) - getattr(connection, "offset", 0)
+    flow = getattr(connection, "flow", None)
+    if flow is not None:
+        buffered += flow.held
     skt = getattr(connection, "socket", None)
     if skt is None:
         return buffered

@@ -30,6 +30,7 @@ from twisted.internet.posixbase import _DisconnectSelectableMixin, _PollLikeMixi
 from twisted.internet.task import Clock
 
 from lbservice.proxy import transport
+from lbservice.proxy.splice import Pipes
 
 Address = tuple[str, int]
 
@@ -237,6 +238,35 @@ class MemorySocket:
         return f"<MemorySocket {self.local} -> {self.remote}, {len(self.incoming)} unread>"
 
 
+class MemoryPipe:
+    """As `splice.Pipe`: at most `room` bytes, taken a segment at a time."""
+
+    room = 64 * 1024
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self.closed = False
+
+    @property
+    def held(self) -> int:
+        return len(self._bytes)
+
+    def fill(self, skt: MemorySocket, size: int) -> int:
+        """Out of a socket."""
+        data = skt.recv(min(size, self.room - self.held))
+        self._bytes += data
+        return len(data)
+
+    def drain(self, skt: MemorySocket) -> None:
+        """Into a socket."""
+        del self._bytes[: skt.send(self._bytes)]
+
+    def close(self) -> None:
+        """With whatever is in it."""
+        assert not self.closed
+        self.closed = True
+
+
 class MemoryReactor(_PollLikeMixin, _DisconnectSelectableMixin):
     """Hands the sockets' events to the transports, as EPollReactor does, and knows the time."""
 
@@ -348,6 +378,7 @@ class MemoryNetwork(transport.Network):
         self._ports = iter(range(40000, 60000))
         self.reactor = MemoryReactor(self)
         super().__init__(self.reactor)
+        self.pipes = Pipes(MemoryPipe)
 
     def listen(self, host: str, port: int, factory: Any, door: Any = None) -> Any:
         """As Network.listen."""
