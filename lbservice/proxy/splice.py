@@ -76,11 +76,12 @@ class Pipe:
 
 
 class Pipes:
-    """The pipes that flows borrow."""
+    """The pipes that flows borrow. Some are kept while there are flows; without any, none is open."""
 
     def __init__(self, make: Callable[[], Any] = Pipe) -> None:
         self._make = make
         self._spare: list[Any] = []
+        self._flows = 0
         self.usable = True
         """False when the kernel has refused to splice."""
 
@@ -94,8 +95,8 @@ class Pipes:
             return None
 
     def give(self, pipe: Any) -> None:
-        """Done with it: it is kept if it is empty."""
-        if pipe.held or len(self._spare) >= SPARE:
+        """Done with it: it is kept if it is empty and somebody may want it."""
+        if pipe.held or not self._flows or len(self._spare) >= SPARE:
             pipe.close()
         else:
             self._spare.append(pipe)
@@ -105,9 +106,14 @@ class Pipes:
         self.usable = False
         _log.info("the kernel does not splice: {error}", event="no-splice", error=str(error))
 
-    def close(self) -> None:
-        """Close those that wait."""
-        while self._spare:
+    def begun(self) -> None:
+        """A flow has begun."""
+        self._flows += 1
+
+    def ended(self) -> None:
+        """A flow has ended; if it was the last one, nobody needs a pipe."""
+        self._flows -= 1
+        while self._spare and not self._flows:
             self._spare.pop().close()
 
 
@@ -142,6 +148,8 @@ class Flow:
         self._pipe: Any = None
         """The pipe, while bytes wait in it for the sink."""
         source.doRead = self.read
+        source.outflow = self
+        pipes.begun()
 
     @property
     def held(self) -> int:
@@ -218,14 +226,21 @@ class Flow:
         return self._source.doRead()
 
     def _stop(self) -> None:
-        if self._source.doRead == self.read:  # else it is being aborted
-            del self._source.doRead
+        source = self._source
+        if source.doRead == self.read:  # else it is being aborted
+            del source.doRead
+        self.source_lost()
+
+    def source_lost(self) -> None:
+        """Nothing more comes. What is in the pipe still goes to the sink."""
+        self._source.outflow = None
+        self._pipes.ended()
 
     # -- the sink --------------------------------------------------------------------------
 
     def _block(self) -> None:
         sink = self._sink
-        sink.flow = self
+        sink.inflow = self
         sink.doWrite = self.write
         sink.write = partial(tcp.Connection.write, sink)  # behind what is in the pipe
         sink.startWriting()
@@ -247,13 +262,14 @@ class Flow:
             return main.CONNECTION_LOST
         if pipe.held:
             return None
-        self._pipe = sink.flow = None
+        self._pipe = sink.inflow = None
         self._pipes.give(pipe)
         del sink.doWrite, sink.write
         return sink.doWrite()  # what was queued since; the producer goes on, or the connection is closed
 
     def sink_lost(self) -> None:
         """Nobody takes the rest."""
+        self._sink.inflow = None
         pipe, self._pipe = self._pipe, None
         self._pipes.give(pipe)
 

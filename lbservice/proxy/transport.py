@@ -43,8 +43,10 @@ class _WriteThrough:
     """
 
     unflushed = b""
-    flow: Flow | None = None
-    """Whose pipe holds bytes for us."""
+    outflow: Flow | None = None
+    """What is read goes there."""
+    inflow: Flow | None = None
+    """Its pipe holds bytes for us."""
 
     def write(self: Any, data: bytes) -> None:
         if self._tempDataLen or self.dataBuffer or not self.connected or self._writeDisconnected or not data:
@@ -90,9 +92,10 @@ class _WriteThrough:
         return None
 
     def connectionLost(self, reason: Any) -> None:
-        if self.flow is not None:
-            self.flow.sink_lost()
-            self.flow = None
+        if self.outflow is not None:
+            self.outflow.source_lost()
+        if self.inflow is not None:
+            self.inflow.sink_lost()
         super().connectionLost(reason)  # type: ignore[misc] # of tcp.Connection
 
 
@@ -259,9 +262,9 @@ def outstanding(transport: Any) -> int:
     connection = getattr(transport, "transport", transport)
     buffered = getattr(connection, "_tempDataLen", 0) + len(getattr(connection, "dataBuffer", b""))
     buffered += len(getattr(connection, "unflushed", b"")) - getattr(connection, "offset", 0)
-    flow = getattr(connection, "flow", None)
-    if flow is not None:
-        buffered += flow.held
+    inflow = getattr(connection, "inflow", None)
+    if inflow is not None:
+        buffered += inflow.held
     skt = getattr(connection, "socket", None)
     if skt is None:
         return buffered
