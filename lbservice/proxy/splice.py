@@ -26,12 +26,12 @@ LONG = 256 * 1024
 """Bytes of a body that are still to come, or that have come through a tunnel in a row, for which it begins."""
 TAIL = 16 * 1024
 """The last bytes of a body, which go the ordinary way."""
-SIZE = 256 * 1024
-"""Bytes that a pipe is to hold."""
-ROUNDS = 4
-"""Pipes full that one stream moves in one turn of the reactor: others want their turn, too."""
-MORE = 32 * 1024
-"""When less than this came at once the source has no more at present."""
+SIZE = 1024 * 1024
+"""Bytes that a pipe holds, and that a stream moves in one turn of the reactor: others want their turn, too."""
+STRIDE = 128 * 1024
+"""Bytes that are taken at once at first. It doubles while the sink takes everything, so that slow ones keep little."""
+LEAST = 64 * 1024
+"""A pipe that holds less is not worth it."""
 MUCH = 16 * 1024
 """Bytes at once that count for a row."""
 LITTLE = 4 * 1024
@@ -56,8 +56,10 @@ class Pipe:
         self.held = 0
         try:
             fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, SIZE)
-        except OSError:
-            pass  # this user's pipes hold enough (pipe-user-pages-soft): it stays small
+        except OSError:  # this user's pipes hold enough (pipe-user-pages-soft): it stays as it is
+            if fcntl.fcntl(self._in, fcntl.F_GETPIPE_SZ) < LEAST:
+                self.close()
+                raise
 
     def fill(self, skt: Any, size: int) -> int:
         """Take up to `size` bytes out of a socket; 0 at its end."""
@@ -134,7 +136,7 @@ class Flow:
     Less than `least` bytes in a turn end it.
     """
 
-    __slots__ = ("_body", "_least", "_moved", "_pipe", "_pipes", "_sink", "_source")
+    __slots__ = ("_body", "_least", "_moved", "_pipe", "_pipes", "_sink", "_source", "_stride")
 
     def __init__(
         self, pipes: Pipes, source: Any, sink: Any, body: Body, moved: Callable[[int], None], least: int
@@ -145,6 +147,7 @@ class Flow:
         self._body = body
         self._moved = moved
         self._least = least
+        self._stride = STRIDE
         self._pipe: Any = None
         """The pipe, while bytes wait in it for the sink."""
         source.doRead = self.read
@@ -195,8 +198,8 @@ class Flow:
     def _pump(self, pipe: Any) -> int:
         """Move what is there, up to a bound; how much that was. What the sink does not take makes the source wait."""
         source, body, total = self._source.socket, self._body, 0
-        for _ in range(ROUNDS):
-            size = min(SIZE, body.left - TAIL)
+        while total < SIZE:
+            size = min(self._stride, body.left - TAIL)
             if size <= 0:
                 break
             try:
@@ -213,11 +216,13 @@ class Flow:
             except OSError:
                 pass  # full, or broken: that is found out when it can be written to again
             if pipe.held:
+                self._stride = STRIDE
                 self._pipe = pipe
                 self._block()
                 break
-            if size < MORE:
+            if size <= self._stride // 2:  # the source has no more at present
                 break
+            self._stride = min(2 * self._stride, SIZE)
         return total
 
     def _leave(self) -> Any:
