@@ -165,7 +165,7 @@ class Door(Protocol):
 class _Port(tcp.Port):
     """A listening socket that can be paused in the middle of a crowd, and that survives a lack of open files."""
 
-    transport = ServerTransport
+    transport: type[ServerTransport] = ServerTransport
     door: Door | None = None
 
     def waited_for(self) -> bool:
@@ -227,28 +227,51 @@ class _Port(tcp.Port):
 
 
 class _Connector(tcp.Connector):
+    make: type[ClientTransport] = ClientTransport
+
     def _makeTransport(self) -> ClientTransport:
-        return ClientTransport(self.host, self.port, self.bindAddress, self, self.reactor)
+        return self.make(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+class Queued:
+    """Mixed in before one of the transports: `write` as Twisted has it, the general path beside write-through."""
+
+    write = tcp.Connection.write
+
+
+class QueuedServerTransport(Queued, ServerTransport):
+    """A client's connection without write-through."""
+
+
+class QueuedClientTransport(Queued, ClientTransport):
+    """A server's connection without write-through."""
 
 
 class Network:
     """The door to the network. Tests come in with another one that has the same two methods."""
 
-    def __init__(self, reactor: Any, *, splice: bool = True) -> None:
+    pipes: Pipes | None = None
+    """For what moves in the kernel, if that is wanted."""
+
+    def __init__(self, reactor: Any, *, write_through: bool = True, splice: bool = True) -> None:
         self._reactor = reactor
-        self.pipes = Pipes() if splice else None
-        """For what moves in the kernel, if that is wanted."""
+        self._server: type[ServerTransport] = ServerTransport if write_through else QueuedServerTransport
+        self._client: type[ClientTransport] = ClientTransport if write_through else QueuedClientTransport
+        if splice:
+            self.pipes = Pipes()
 
     def listen(self, host: str, port: int, factory: Any, door: Door | None = None) -> Any:
         """An IListeningPort, listening already; raises CannotListenError. `host` "" is every IPv4 address, "::" all."""
         listening = _Port(port, factory, BACKLOG, host, self._reactor)
         listening.door = door
+        listening.transport = self._server
         listening.startListening()
         return listening
 
     def connect(self, host: str, port: int, factory: Any, timeout: float) -> Any:
         """Open a connection for a ClientFactory; the connector that comes back can be disconnected."""
         connector = _Connector(host, port, factory, timeout, None, self._reactor)
+        connector.make = self._client
         connector.connect()
         return connector
 

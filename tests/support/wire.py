@@ -259,7 +259,7 @@ class MemoryPipe:
 
     def drain(self, skt: MemorySocket) -> None:
         """Into a socket."""
-        del self._bytes[: skt.send(self._bytes)]
+        del self._bytes[: skt.send(bytes(self._bytes))]
 
     def close(self) -> None:
         """With whatever is in it."""
@@ -351,17 +351,18 @@ class _Client(transport.ClientTransport):
         return not (skt.readable or skt.hung_up)
 
 
+class _QueuedClient(transport.Queued, _Client):
+    pass
+
+
 class _Connector(transport._Connector):
     network: MemoryNetwork
-
-    def _makeTransport(self) -> _Client:
-        return _Client(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
 class MemoryNetwork(transport.Network):
     """Connections between whoever listens and whoever connects here. Nobody listening: refused."""
 
-    def __init__(self, clock: Clock, *, capacity: int = 64 * 1024, segment: int = 1 << 20) -> None:
+    def __init__(self, clock: Clock, *, capacity: int = 64 * 1024, segment: int = 1 << 20, fast: bool = True) -> None:
         self.clock = clock
         self.capacity = capacity
         self.segment = segment
@@ -377,14 +378,16 @@ class MemoryNetwork(transport.Network):
         """The errno that connecting to an address gives, in the place of ECONNREFUSED."""
         self._ports = iter(range(40000, 60000))
         self.reactor = MemoryReactor(self)
-        super().__init__(self.reactor)
-        self.pipes = Pipes(MemoryPipe)
+        super().__init__(self.reactor, write_through=fast, splice=False)
+        self._client = _Client if fast else _QueuedClient
+        self.pipes = Pipes(MemoryPipe) if fast else None
 
     def listen(self, host: str, port: int, factory: Any, door: Any = None) -> Any:
         """As Network.listen."""
         listening = _Port(port, factory, transport.BACKLOG, host, self.reactor)
         listening.door = door
         listening.network = self
+        listening.transport = self._server
         listening.startListening()
         return listening
 
@@ -392,6 +395,7 @@ class MemoryNetwork(transport.Network):
         """As Network.connect; `source` is the address to come from."""
         connector = _Connector(host, port, factory, timeout, source, self.reactor)
         connector.network = self
+        connector.make = self._client
         connector.connect()
         return connector
 
