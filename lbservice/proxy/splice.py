@@ -1,9 +1,9 @@
 """Long streams move in the kernel: from one socket into a pipe, from the pipe into another socket, never through us.
 
 A `Flow` takes the place of a source's `doRead`. Whatever is not plain moving (the end of the body or of the
-stream, nothing there, a sink that still has bytes queued or is closing, no pipe to be had) ends the flow and is
-left to the ordinary path, `recv` and `dataReceived`, which may begin another one. So the ordinary path sees
-every end, and the last bytes of every body.
+stream, nothing there, a sink that is closing, no pipe to be had) ends the flow and is left to the ordinary path,
+`recv` and `dataReceived`, which may begin another one. So the ordinary path sees every end, and the last bytes
+of every body.
 
 Bytes that the sink does not take stay in the pipe. Then the sink's producer is paused, as for bytes that wait
 in its buffer, and the source is not read until the pipe is empty: back-pressure and deadlines are those of the
@@ -163,11 +163,14 @@ class Flow:
 
     def read(self) -> Any:
         """The source's `doRead`."""
-        ready = self._ready()
-        if self._pipe is not None and ready:  # somebody else let it be read
+        sink = self._sink
+        if not sink.connected or sink.disconnecting or sink._writeDisconnecting or sink._aborting:
+            return self._leave()
+        sink.flush()
+        if self._pipe is not None or sink.dataBuffer or sink._tempDataLen:  # that must go out first
             self._hold()
             return None
-        pipe = self._pipes.take() if ready else None
+        pipe = self._pipes.take()
         if pipe is None:
             return self._leave()
         moved = 0
@@ -187,13 +190,6 @@ class Flow:
         if moved < self._least:
             self._stop()
         return None
-
-    def _ready(self) -> bool:
-        """Does the sink take bytes, and has it nothing queued that must go first?"""
-        sink = self._sink
-        sink.flush()
-        closing = sink.disconnecting or sink._writeDisconnecting or sink._writeDisconnected or sink._aborting
-        return sink.connected and not (closing or sink.dataBuffer or sink._tempDataLen)
 
     def _pump(self, pipe: Any) -> int:
         """Move what is there, up to a bound; how much that was. What the sink does not take makes the source wait."""
@@ -252,6 +248,7 @@ class Flow:
         self._hold()
 
     def _hold(self) -> None:
+        """The source waits until the sink has nothing queued."""
         sink = self._sink
         sink.producerPaused = True
         sink.producer.pauseProducing()

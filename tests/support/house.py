@@ -153,4 +153,5 @@ class House:
             origin.gone()
         self.run()
         assert self.network.sockets == []
+        assert self.network.pipes_open == 0
         assert self.clock.getDelayedCalls() == []

@@ -239,13 +239,14 @@ class MemorySocket:
 
 
 class MemoryPipe:
-    """As `splice.Pipe`: at most `room` bytes, taken a segment at a time."""
+    """As `splice.Pipe`, for at most `pipe_room` bytes, taken a segment at a time."""
 
-    room = 64 * 1024
-
-    def __init__(self) -> None:
+    def __init__(self, network: MemoryNetwork) -> None:
+        if not network.pipe_room:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        self._network = network
         self._bytes = bytearray()
-        self.closed = False
+        network.pipes_open += 1
 
     @property
     def held(self) -> int:
@@ -253,8 +254,11 @@ class MemoryPipe:
 
     def fill(self, skt: MemorySocket, size: int) -> int:
         """Out of a socket."""
-        data = skt.recv(min(size, self.room - self.held))
+        if self._network.splice_error:
+            raise OSError(self._network.splice_error, os.strerror(self._network.splice_error))
+        data = skt.recv(min(size, self._network.pipe_room - self.held))
         self._bytes += data
+        self._network.spliced += len(data)
         return len(data)
 
     def drain(self, skt: MemorySocket) -> None:
@@ -263,8 +267,7 @@ class MemoryPipe:
 
     def close(self) -> None:
         """With whatever is in it."""
-        assert not self.closed
-        self.closed = True
+        self._network.pipes_open -= 1
 
 
 class MemoryReactor(_PollLikeMixin, _DisconnectSelectableMixin):
@@ -380,7 +383,14 @@ class MemoryNetwork(transport.Network):
         self.reactor = MemoryReactor(self)
         super().__init__(self.reactor, write_through=fast, splice=False)
         self._client = _Client if fast else _QueuedClient
-        self.pipes = Pipes(MemoryPipe) if fast else None
+        self.pipes = Pipes(lambda: MemoryPipe(self)) if fast else None
+        self.pipe_room = 64 * 1024
+        """Bytes that a pipe holds; 0: no pipe is to be had."""
+        self.pipes_open = 0
+        self.spliced = 0
+        """Bytes that were moved so."""
+        self.splice_error = 0
+        """The errno that splicing gives."""
 
     def listen(self, host: str, port: int, factory: Any, door: Any = None) -> Any:
         """As Network.listen."""
