@@ -35,7 +35,7 @@ def servers() -> Iterator[tuple[Server, ...]]:
         yield three
 
 
-@pytest.fixture(params=["", "splice = off\nwrite-through = off\n"], ids=["fast", "general"])
+@pytest.fixture(scope="session", params=["", "splice = off\nwrite-through = off\n"], ids=["fast", "general"])
 def paths(request: pytest.FixtureRequest) -> str:
     """For `lb_ini(top=...)`: the balancer with its fast paths, and without."""
     return f"[loadbalancer]\n{request.param}"

@@ -6,14 +6,14 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 
-from tests.support.accessline import TCP_LINE, parse
+from tests.support.accessline import HTTP_LINE, TCP_LINE, parse
 from tests.support.client import Connection
 from tests.support.pattern import new_digest, pattern, pattern_digest
 from tests.support.played import PlayedServer
@@ -22,13 +22,18 @@ from tests.support.processes import Balancer, Server, eventually, free_port, lb_
 pytestmark = pytest.mark.system
 
 SIZE = 20_000_003
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
 TIMES = 200
 """Transfers that are broken off."""
 
 
 def files(balancer: Balancer) -> list[str]:
     """What the open files of the balancer are."""
-    return sorted(str(path.readlink()).split(":")[0] for path in Path(f"/proc/{balancer.pid}/fd").iterdir())
+    kinds = []
+    for path in Path(f"/proc/{balancer.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            kinds.append(str(path.readlink()).partition(":")[0])
+    return sorted(kinds)
 
 
 def pipes(balancer: Balancer) -> int:
@@ -45,6 +50,11 @@ def digest_of(client: Connection, size: int) -> str:
         digest.update(data)
         size -= len(data)
     return digest.hexdigest()
+
+
+def read_to_end(client: socket.socket) -> None:
+    while client.recv(1 << 20):
+        pass
 
 
 def reset(client: socket.socket) -> None:
@@ -127,6 +137,7 @@ def test_after_much_there_may_be_little(tmp_path: Path, paths: str) -> None:
                 assert server.read_until(word) == word
                 server.send(word)
                 assert client.read_exactly(4) == word
+        server.close()
 
 
 def test_a_pipe_is_there_only_while_bytes_wait_in_it(tmp_path: Path, servers: tuple[Server, ...]) -> None:
@@ -158,7 +169,7 @@ def test_urgent_data_neither_ends_a_stream_nor_lets_it_spin(tmp_path: Path) -> N
             for _ in range(10):
                 client.send(bytes(2_000_000))
                 client.socket.send(b"!", socket.MSG_OOB)
-            eventually(lambda: len(got) == 20_000_000, 10, "everything but the urgent bytes")
+            eventually(lambda: len(got) >= 20_000_000, 10, "everything, with or without the urgent bytes")
             used = balancer.cpu_ns()
             time.sleep(0.5)  # this is the test: it is idle
             assert balancer.cpu_ns() - used < 0.1e9
@@ -167,38 +178,57 @@ def test_urgent_data_neither_ends_a_stream_nor_lets_it_spin(tmp_path: Path) -> N
             assert client.receive() == b""
 
 
-@pytest.mark.parametrize("whom", ["client", "server"])
+def break_off(port: int, played: PlayedServer, number: int) -> None:
+    """One download that the client breaks off somewhere in the middle; the server must hear of it."""
+    client = socket.create_connection(("127.0.0.1", port), 10)
+    client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    server = played.accept()
+    server.read_until(b"\r\n\r\n")
+    with meanwhile(send_until_it_breaks, server.socket):
+        left = 10_000 * number
+        while left > 0:
+            left -= len(client.recv(left))
+        reset(client)
+    server.socket.close()
+
+
+def send_until_it_breaks(server: socket.socket) -> None:
+    with suppress(ConnectionError):
+        server.sendall(HEAD)
+        while True:
+            server.sendall(bytes(100_000))
+
+
 @pytest.mark.parametrize("mode", ["http", "tcp"])
-def test_many_transfers_that_break_off_leave_no_file_open(tmp_path: Path, mode: str, whom: str) -> None:
+def test_many_transfers_that_break_off_leave_no_file_open(tmp_path: Path, mode: str) -> None:
     port = free_port()
     with PlayedServer() as played:
         config = lb_ini(port, [played.line], frontend=f"mode = {mode}", backend="check = none")
         with Balancer(tmp_path, config) as balancer:
             before = files(balancer)
             for number in range(TIMES):
-                client = socket.create_connection(("127.0.0.1", port))
-                client.settimeout(10)
-                client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
-                server = played.accept()
-                server.read_until(b"\r\n\r\n")
-                server.socket.setblocking(False)
-                part = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n" + bytes(1_000_000)
-                client.recv(1 if number % 2 else server.socket.send(part))
-                for _ in range(3):
-                    try:
-                        server.socket.send(part)
-                    except BlockingIOError:
-                        client.recv(100_000)
-                one, other = (client, server.socket) if whom == "client" else (server.socket, client)
-                reset(one)
-                other.settimeout(10)
-                with pytest.raises(ConnectionError):
-                    while other.recv(1 << 20):
-                        pass
-                    other.sendall(b"x")  # the end came before the reset
-                    other.sendall(b"x")
-                    raise AssertionError("a clean end")
-                other.close()
+                break_off(port, played, number)
             lines = balancer.wait_for_access(TIMES)
             eventually(lambda: files(balancer) == before, 5, "the same open files")
     assert len(lines) == TIMES
+
+
+@pytest.mark.parametrize("mode", ["http", "tcp"])
+def test_a_server_that_breaks_off_is_never_taken_for_one_that_ends(tmp_path: Path, mode: str, paths: str) -> None:
+    port = free_port()
+    with PlayedServer() as played:
+        config = lb_ini(port, [played.line], top=paths, frontend=f"mode = {mode}", backend="check = none")
+        with Balancer(tmp_path, config) as balancer:
+            for number in range(20):
+                client = socket.create_connection(("127.0.0.1", port), 10)
+                client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+                server = played.accept()
+                server.read_until(b"\r\n\r\n")
+                server.send(HEAD + bytes(1_000 + number * 20_000))
+                assert client.recv(1) == b"H"
+                reset(server.socket)
+                with pytest.raises(ConnectionResetError):
+                    read_to_end(client)
+                client.close()
+            lines = balancer.wait_for_access(20)
+    assert {parse(line, HTTP_LINE if mode == "http" else TCP_LINE)["state"][0] for line in lines} == {"S"}
