@@ -55,6 +55,8 @@ LOADBALANCER: Keys = {
     "log": ("log", str),
     "maxconn": ("maxconn", count()),
     "grace": ("grace", duration),
+    "splice": ("splice", switch("on", "off")),
+    "write-through": ("write_through", switch("on", "off")),
 }
 
 MANHOLE: Keys = {

@@ -62,7 +62,8 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
     settings = with_connection_limit(settings)
     tree = _Tree()
     eventlog = EventLog(settings.log, reactor)
-    balancer = Balancer(settings, eventlog, Network(reactor), reactor)
+    network = Network(reactor, write_through=settings.write_through, splice=settings.splice)
+    balancer = Balancer(settings, eventlog, network, reactor)
     eventlog.setServiceParent(tree)
     balancer.setServiceParent(tree)
     if settings.manhole is not None:

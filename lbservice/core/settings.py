@@ -158,12 +158,15 @@ class Settings:
     """A whole lb.ini. `file` is where it was read, for messages; `grace` bounds a stop, in seconds.
 
     `maxconn` is the most client connections of all frontends together; the process sets it when it is 0.
+    `splice` and `write_through` are fast paths; without them everything works the same, and costs more.
     """
 
     file: str = "lb.ini"
     log: str = "load_balancer.log"
     maxconn: int = 0
     grace: float = 30.0
+    splice: bool = True
+    write_through: bool = True
     frontends: tuple[FrontendSettings, ...] = ()
     backends: tuple[BackendSettings, ...] = ()
     manhole: ManholeSettings | None = None

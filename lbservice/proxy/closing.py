@@ -8,6 +8,7 @@ from typing import Any
 from lbservice.core.clock import Clock
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.pace import Uptake
+from lbservice.proxy.transport import outstanding
 
 PATIENCE = 30.0
 """Seconds in which the peer must take something, or the rest is given up."""
@@ -75,7 +76,7 @@ class LingeringClose:
 
     def _wait(self) -> None:
         now = self._clock.seconds()
-        self._deadline.set(now, self._uptake.due - now if self._uptake.left else LINGER)
+        self._deadline.set(now, min(self._uptake.due - now, LINGER) if self._uptake.left else LINGER)
 
     def _expired(self) -> None:
         if not self._uptake.left:
@@ -83,4 +84,6 @@ class LingeringClose:
         elif self._uptake.stalls(self._clock.seconds()):
             self._transport.abortConnection()
         else:
+            if not outstanding(self._transport):
+                self._uptake.left = 0
             self._wait()

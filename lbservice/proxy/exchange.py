@@ -21,9 +21,11 @@ from lbservice.core.events import Access
 from lbservice.core.pick import OK, Outcome, Result
 from lbservice.core.server import Server
 from lbservice.proxy.http_client import HttpClientProtocol, Loss
+from lbservice.proxy.pace import Intake
 from lbservice.proxy.placing import Placement, Unplaced, give_back, note_load
+from lbservice.proxy.splice import Row, splice
 from lbservice.proxy.tunnel import Tunnel
-from lbservice.wire.body import LAST_CHUNK, chunk
+from lbservice.wire.body import LAST_CHUNK, Body, chunk
 from lbservice.wire.h1 import encode_request, encode_response, is_dated
 from lbservice.wire.message import CHUNKED, NO_BODY, RequestHead, ResponseHead
 
@@ -62,9 +64,11 @@ class Exchange:
         "_connection",
         "_fresh",
         "_hinted",
+        "_in",
         "_kept",
         "_lease",
         "_lost_body",
+        "_out",
         "_placement",
         "_placing",
         "_reused",
@@ -95,6 +99,9 @@ class Exchange:
         self._placement: Placement[HttpClientProtocol] | None = None
         self._placing: Deferred[None] | None = None
         self._tunnel: Tunnel | None = None
+        self._in: Row
+        self._out: Row
+        """The directions of the tunnel."""
         self._reused = False
         self._fresh = False
         """Only a fresh connection will do: a reused one has failed."""
@@ -220,6 +227,36 @@ class Exchange:
         self._kept = None
         self._lost_body = True
         self._client.release()
+
+    # -- long bodies -----------------------------------------------------------------------
+
+    def splice_request(self, body: Body, intake: Intake) -> None:
+        """The rest of the request's body is long: let it move in the kernel, once none of it need be kept."""
+        client, connection = self._client, self._connection
+        if connection is None or not self._lost_body:
+            return
+
+        def moved(size: int) -> None:
+            intake.came(size, client.seconds())
+            self._moved_in(size)
+
+        splice(client.network.pipes, client.transport, connection.transport, body, moved)
+
+    def splice_response(self, connection: HttpClientProtocol, body: Body) -> None:
+        """The rest of the response's body is long: let it move in the kernel, if the client gets it as it comes."""
+        if not self._chunking and self._connection is connection:
+            client = self._client
+            splice(client.network.pipes, connection.transport, client.transport, body, self._moved_out)
+
+    def _moved_in(self, size: int) -> None:
+        self.access.bytes_in += size
+        if self._connection is not None:
+            self._connection.moved()
+
+    def _moved_out(self, size: int) -> None:
+        self.access.bytes_out += size
+        if self._connection is not None:
+            self._connection.moved()
 
     # -- the response ----------------------------------------------------------------------
 
@@ -349,6 +386,9 @@ class Exchange:
         upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or b"")
         self._write(encode_response(head, upgrade, b"X-Request-ID: %b\r\n" % self.access.request_id))
         self._tunnel = Tunnel(client, connection, lambda: self._finish("--", OK))
+        pipes = client.network.pipes
+        self._in = Row(pipes, client.transport, connection.transport, self._moved_in)
+        self._out = Row(pipes, connection.transport, client.transport, self._moved_out)
         first = connection.start_tunnel(client.backend.settings.timeout_tunnel)
         if first:
             self.from_server(first)
@@ -357,12 +397,14 @@ class Exchange:
     def from_server(self, data: bytes) -> None:
         """Bytes through the tunnel."""
         self._write(data)
+        self._out.came(len(data))
 
     def from_client(self, data: bytes) -> None:
         """Bytes through the tunnel."""
         if self._connection is not None:
             self.access.bytes_in += len(data)
             self._connection.send(data)
+            self._in.came(len(data))
 
     def server_finished(self) -> None:
         """The server will send no more through the tunnel."""

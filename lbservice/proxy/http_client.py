@@ -18,6 +18,7 @@ from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.dial import DialedProtocol
 from lbservice.proxy.idle import IdlePool
 from lbservice.proxy.pace import Uptake
+from lbservice.proxy.splice import LONG
 from lbservice.proxy.transport import outstanding
 from lbservice.reactor import TURN
 from lbservice.wire.body import Body, reader
@@ -262,6 +263,12 @@ class HttpClientProtocol(DialedProtocol):
             self._deadline.set(now, self._timeout)
             if payload:
                 exchange.response_data(payload, False, now)
+            if body.left >= LONG:
+                exchange.splice_response(self, body)
+
+    def moved(self) -> None:
+        """Bytes have been spliced, in either direction."""
+        self._deadline.set(self._seconds(), self._timeout)
 
     def _release(self, exchange: Exchange, now: float) -> None:
         """The response is complete: into the pool, or closed. The exchange hears of it afterwards."""

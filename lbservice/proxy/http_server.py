@@ -20,6 +20,7 @@ from lbservice.proxy.closing import LingeringClose, SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.exchange import Exchange
 from lbservice.proxy.pace import WATCH, Intake, Uptake
+from lbservice.proxy.splice import LONG
 from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, host_of, port_of, tcp_state, unread
 from lbservice.wire.body import Body, LengthBody, reader
 from lbservice.wire.forwarded import Introduction, usable_request_id
@@ -321,6 +322,8 @@ class HttpServerProtocol(Protocol):
             self._phase = WAIT
         if payload or body.done:
             exchange.request_data(payload, done=body.done)
+        if body.left >= LONG:
+            exchange.splice_request(body, intake)
         return body.rest
 
     # -- for the exchange ------------------------------------------------------------------

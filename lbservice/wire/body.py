@@ -49,11 +49,17 @@ class LengthBody:
         self.left = 0
         return data
 
+    def skip(self, size: int) -> None:
+        """So many of its bytes, but not the last, have been passed on otherwise."""
+        self.left -= size
+
 
 class UntilCloseBody:
     """A body that ends with the connection: never `done` by itself."""
 
     __slots__ = ("done", "rest")
+    left = 1 << 62
+    """As much as anybody wants."""
 
     def __init__(self) -> None:
         self.done = False
@@ -62,11 +68,16 @@ class UntilCloseBody:
     def feed(self, data: bytes) -> bytes:
         return data
 
+    def skip(self, size: int) -> None:
+        """As for LengthBody."""
+
 
 class ChunkedBody:
     """A chunked body (RFC 9112 section 7.1): its payload without chunk lines, extensions and trailers."""
 
     __slots__ = ("_extensions", "_left", "_partial", "_seen", "_step", "done", "rest")
+    left = 0
+    """There is always a line to come that nobody else can read."""
 
     def __init__(self) -> None:
         self.done = False
@@ -76,6 +87,9 @@ class ChunkedBody:
         self._extensions = 0
         self._seen = 0
         self._step = self._size
+
+    def skip(self, size: int) -> None:
+        """Never."""
 
     def feed(self, data: bytes) -> bytes:
         if self._partial:

@@ -36,13 +36,19 @@ def logged_errors() -> Iterator[list[LogEvent]]:
     assert [event.get("log_failure") or event.get("failure") or event for event in errors] == []
 
 
+@pytest.fixture(params=[True, False], ids=["fast", "general"])
+def fast(request: pytest.FixtureRequest) -> bool:
+    """Every test of a house runs twice: with write-through and splicing, and without."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def make_house() -> Iterator[Callable[..., House]]:
+def make_house(fast: bool) -> Iterator[Callable[..., House]]:
     """House, torn down at the end."""
     houses: list[House] = []
 
     def make(*args: Any, **kwargs: Any) -> House:
-        houses.append(House(*args, **kwargs))
+        houses.append(House(*args, fast=fast, **kwargs))
         return houses[-1]
 
     yield make

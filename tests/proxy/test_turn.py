@@ -12,6 +12,12 @@ from tests.support.house import House
 
 
 @pytest.fixture
+def fast() -> bool:
+    """There are no turns without write-through."""
+    return True
+
+
+@pytest.fixture
 def turn() -> Iterator[None]:
     """A turn that is open, and closed whatever happens."""
     TURN.open = True

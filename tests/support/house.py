@@ -56,7 +56,7 @@ class House:
 
     Keywords are those of BackendSettings and FrontendSettings, and two of `maxconn`. With `listen_tls` the
     frontend and its clients speak TLS; with `server_tls` the balancer and its servers, which
-    show `cert`.
+    show `cert`. Without `fast` neither write-through nor splicing is used.
     """
 
     def __init__(
@@ -70,10 +70,11 @@ class House:
         listen_tls: ListenTls | None = None,
         server_tls: ServerTls | None = None,
         cert: str = "",
+        fast: bool = True,
         **backend: Any,
     ) -> None:
         self.clock = Clock()
-        self.network = MemoryNetwork(self.clock)
+        self.network = MemoryNetwork(self.clock, fast=fast)
         self.pool = IdlePool()
         self.log: list[Access] = []
         self.origins: list[Origin] = []
@@ -152,4 +153,5 @@ class House:
             origin.gone()
         self.run()
         assert self.network.sockets == []
+        assert self.network.pipes_open == 0
         assert self.clock.getDelayedCalls() == []

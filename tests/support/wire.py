@@ -30,6 +30,7 @@ from twisted.internet.posixbase import _DisconnectSelectableMixin, _PollLikeMixi
 from twisted.internet.task import Clock
 
 from lbservice.proxy import transport
+from lbservice.proxy.splice import Pipes
 
 Address = tuple[str, int]
 
@@ -237,6 +238,38 @@ class MemorySocket:
         return f"<MemorySocket {self.local} -> {self.remote}, {len(self.incoming)} unread>"
 
 
+class MemoryPipe:
+    """As `splice.Pipe`, for at most `pipe_room` bytes, taken a segment at a time."""
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        if not network.pipe_room:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        self._network = network
+        self._bytes = bytearray()
+        network.pipes_open += 1
+
+    @property
+    def held(self) -> int:
+        return len(self._bytes)
+
+    def fill(self, skt: MemorySocket, size: int) -> int:
+        """Out of a socket."""
+        if self._network.splice_error:
+            raise OSError(self._network.splice_error, os.strerror(self._network.splice_error))
+        data = skt.recv(min(size, self._network.pipe_room - self.held))
+        self._bytes += data
+        self._network.spliced += len(data)
+        return len(data)
+
+    def drain(self, skt: MemorySocket) -> None:
+        """Into a socket."""
+        del self._bytes[: skt.send(bytes(self._bytes))]
+
+    def close(self) -> None:
+        """With whatever is in it."""
+        self._network.pipes_open -= 1
+
+
 class MemoryReactor(_PollLikeMixin, _DisconnectSelectableMixin):
     """Hands the sockets' events to the transports, as EPollReactor does, and knows the time."""
 
@@ -324,17 +357,18 @@ class _Client(transport.ClientTransport):
         return not (skt.readable or skt.hung_up)
 
 
+class _QueuedClient(transport.Queued, _Client):
+    pass
+
+
 class _Connector(transport._Connector):
     network: MemoryNetwork
-
-    def _makeTransport(self) -> _Client:
-        return _Client(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
 class MemoryNetwork(transport.Network):
     """Connections between whoever listens and whoever connects here. Nobody listening: refused."""
 
-    def __init__(self, clock: Clock, *, capacity: int = 64 * 1024, segment: int = 1 << 20) -> None:
+    def __init__(self, clock: Clock, *, capacity: int = 64 * 1024, segment: int = 1 << 20, fast: bool = True) -> None:
         self.clock = clock
         self.capacity = capacity
         self.segment = segment
@@ -350,13 +384,23 @@ class MemoryNetwork(transport.Network):
         """The errno that connecting to an address gives, in the place of ECONNREFUSED."""
         self._ports = iter(range(40000, 60000))
         self.reactor = MemoryReactor(self)
-        super().__init__(self.reactor)
+        super().__init__(self.reactor, write_through=fast, splice=False)
+        self._client = _Client if fast else _QueuedClient
+        self.pipes = Pipes(lambda: MemoryPipe(self)) if fast else None
+        self.pipe_room = 64 * 1024
+        """Bytes that a pipe holds; 0: no pipe is to be had."""
+        self.pipes_open = 0
+        self.spliced = 0
+        """Bytes that were moved so."""
+        self.splice_error = 0
+        """The errno that splicing gives."""
 
     def listen(self, host: str, port: int, factory: Any, door: Any = None) -> Any:
         """As Network.listen."""
         listening = _Port(port, factory, transport.BACKLOG, host, self.reactor)
         listening.door = door
         listening.network = self
+        listening.transport = self._server
         listening.startListening()
         return listening
 
@@ -364,6 +408,7 @@ class MemoryNetwork(transport.Network):
         """As Network.connect; `source` is the address to come from."""
         connector = _Connector(host, port, factory, timeout, source, self.reactor)
         connector.network = self
+        connector.make = self._client
         connector.connect()
         return connector
 

@@ -33,3 +33,9 @@ def servers() -> Iterator[tuple[Server, ...]]:
     """Three http servers: s1, s2 and s3."""
     with http_servers() as three:
         yield three
+
+
+@pytest.fixture(scope="session", params=["", "splice = off\nwrite-through = off\n"], ids=["fast", "general"])
+def paths(request: pytest.FixtureRequest) -> str:
+    """For `lb_ini(top=...)`: the balancer with its fast paths, and without."""
+    return f"[loadbalancer]\n{request.param}"

@@ -63,11 +63,11 @@ def busy(balancer: Balancer) -> float:
 
 @pytest.mark.parametrize("framing", ["", "&chunked=1"])
 def test_a_gigabyte_over_http_with_a_reader_that_sleeps_first(
-    tmp_path: Path, servers: tuple[Server, ...], framing: str
+    tmp_path: Path, servers: tuple[Server, ...], paths: str, framing: str
 ) -> None:
     size = UPLOAD if framing else GIGABYTE
     port = free_port()
-    with Balancer(tmp_path, lb_ini(port, servers[:1])) as balancer:
+    with Balancer(tmp_path, lb_ini(port, servers[:1], top=paths)) as balancer:
         with Frugal(balancer), Connection(port, receive_buffer=256 * 1024) as client:
             client.send_request("GET", f"/?bytes={size}{framing}")
             head = client.read_head()
@@ -93,11 +93,11 @@ def receive_chunked(client: Connection) -> str:
     return digest.hexdigest()
 
 
-def test_a_gigabyte_through_tcp_mode_with_a_reader_that_sleeps_first(tmp_path: Path) -> None:
+def test_a_gigabyte_through_tcp_mode_with_a_reader_that_sleeps_first(tmp_path: Path, paths: str) -> None:
     port = free_port()
     with (
         Server("s1", "tcp") as server,
-        Balancer(tmp_path, lb_ini(port, [server], frontend="mode = tcp")) as balancer,
+        Balancer(tmp_path, lb_ini(port, [server], top=paths, frontend="mode = tcp")) as balancer,
         Frugal(balancer),
         Connection(port, receive_buffer=256 * 1024) as client,
     ):
@@ -107,10 +107,10 @@ def test_a_gigabyte_through_tcp_mode_with_a_reader_that_sleeps_first(tmp_path: P
         assert client.receive() == b""
 
 
-def test_an_upload_of_200_megabytes(tmp_path: Path, servers: tuple[Server, ...]) -> None:
+def test_an_upload_of_200_megabytes(tmp_path: Path, servers: tuple[Server, ...], paths: str) -> None:
     port = free_port()
     with (
-        Balancer(tmp_path, lb_ini(port, servers[:1])) as balancer,
+        Balancer(tmp_path, lb_ini(port, servers[:1], top=paths)) as balancer,
         Frugal(balancer),
         Connection(port) as client,
     ):
@@ -122,10 +122,10 @@ def test_an_upload_of_200_megabytes(tmp_path: Path, servers: tuple[Server, ...])
     assert response.body.decode() == f"{UPLOAD} {pattern_digest(UPLOAD)}\n"
 
 
-def test_a_chunked_upload_of_200_megabytes(tmp_path: Path, servers: tuple[Server, ...]) -> None:
+def test_a_chunked_upload_of_200_megabytes(tmp_path: Path, servers: tuple[Server, ...], paths: str) -> None:
     port = free_port()
     with (
-        Balancer(tmp_path, lb_ini(port, servers[:1])) as balancer,
+        Balancer(tmp_path, lb_ini(port, servers[:1], top=paths)) as balancer,
         Frugal(balancer),
         Connection(port) as client,
     ):
@@ -137,9 +137,14 @@ def test_a_chunked_upload_of_200_megabytes(tmp_path: Path, servers: tuple[Server
     assert response.body.decode() == f"{UPLOAD} {pattern_digest(UPLOAD)}\n"
 
 
-def test_an_upload_to_a_server_that_hangs_costs_no_memory(tmp_path: Path, servers: tuple[Server, ...]) -> None:
+def test_an_upload_to_a_server_that_hangs_costs_no_memory(
+    tmp_path: Path, servers: tuple[Server, ...], paths: str
+) -> None:
     port = free_port()
-    with Balancer(tmp_path, lb_ini(port, servers[:1], backend="check = none")) as balancer, Connection(port) as client:
+    with (
+        Balancer(tmp_path, lb_ini(port, servers[:1], top=paths, backend="check = none")) as balancer,
+        Connection(port) as client,
+    ):
         servers[0].signal(signal.SIGSTOP)
         with Frugal(balancer):
             client.send(f"PUT /file HTTP/1.1\r\nHost: test\r\nContent-Length: {UPLOAD}\r\n\r\n".encode())
@@ -151,11 +156,11 @@ def test_an_upload_to_a_server_that_hangs_costs_no_memory(tmp_path: Path, server
         client.socket.close()
 
 
-def test_an_upload_through_tcp_mode(tmp_path: Path) -> None:
+def test_an_upload_through_tcp_mode(tmp_path: Path, paths: str) -> None:
     port = free_port()
     with (
         Server("s1", "tcp") as server,
-        Balancer(tmp_path, lb_ini(port, [server], frontend="mode = tcp")) as balancer,
+        Balancer(tmp_path, lb_ini(port, [server], top=paths, frontend="mode = tcp")) as balancer,
         Frugal(balancer),
         Connection(port) as client,
     ):

@@ -69,7 +69,7 @@ any_framing = pytest.mark.parametrize("framing", [f"Content-Length: {STREAM}", "
 class House:
     """A running balancer of one mode, without servers: each test brings its own."""
 
-    def __init__(self, folder: Path, cleanup: ExitStack, *, mode: str = "http", tls: bool = False) -> None:
+    def __init__(self, folder: Path, cleanup: ExitStack, *, mode: str = "http", tls: bool = False, paths: str) -> None:
         self.port = free_port()
         self.trust = certified(folder) if tls else None
         self.line = HTTP_LINE if mode == "http" else TCP_LINE
@@ -77,7 +77,7 @@ class House:
         config = lb_ini(
             self.port,
             [],
-            top=f"[loadbalancer]\ngrace = 1s\n{MANHOLE}",
+            top=f"{paths}grace = 1s\n{MANHOLE}",
             frontend=f"mode = {mode}",
             backend="check = none",
         )
@@ -212,13 +212,13 @@ def cleanup() -> Iterator[ExitStack]:
 
 
 @pytest.fixture(scope="module")
-def houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., House]]:
+def houses(tmp_path_factory: pytest.TempPathFactory, paths: str) -> Iterator[Callable[..., House]]:
     """The running balancers, one for each mode."""
     with ExitStack() as stack:
 
         @cache
         def house(mode: str = "http", tls: bool = False) -> House:
-            return House(tmp_path_factory.mktemp("aborts"), stack, mode=mode, tls=tls)
+            return House(tmp_path_factory.mktemp("aborts"), stack, mode=mode, tls=tls, paths=paths)
 
         yield house
 

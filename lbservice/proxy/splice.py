@@ -1,0 +1,319 @@
+"""Long streams move in the kernel: from one socket into a pipe, from the pipe into another socket, never through us.
+
+A `Flow` takes the place of a source's `doRead`. Whatever is not plain moving (the end of the body or of the
+stream, nothing there, a sink that is closing, no pipe to be had) ends the flow and is left to the ordinary path,
+`recv` and `dataReceived`, which may begin another one. So the ordinary path sees every end, and the last bytes
+of every body.
+
+Bytes that the sink does not take stay in the pipe. Then the sink's producer is paused, as for bytes that wait
+in its buffer, and the source is not read until the pipe is empty: back-pressure and deadlines are those of the
+ordinary path. A flow has a pipe only while bytes are in it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from twisted.internet import main, tcp
+from twisted.logger import Logger
+
+LONG = 256 * 1024
+"""Bytes of a body that are still to come, or that have come through a tunnel in a row, for which it begins."""
+TAIL = 16 * 1024
+"""The last bytes of a body, which go the ordinary way."""
+SIZE = 1024 * 1024
+"""Bytes that a pipe holds, and that a stream moves in one turn of the reactor: others want their turn, too."""
+STRIDE = 128 * 1024
+"""Bytes that are taken at once at first. It doubles while the sink takes everything, so that slow ones keep little."""
+LEAST = 64 * 1024
+"""A pipe that holds less is not worth it."""
+MUCH = 16 * 1024
+"""Bytes at once that count for a row."""
+LITTLE = 4 * 1024
+"""Bytes in a turn with which a tunnel goes back to the ordinary way."""
+SPARE = 32
+"""Empty pipes that are kept."""
+
+_FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+_REFUSALS = (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP)
+"""Errors that are about splicing, not about the connection."""
+
+_log = Logger()
+
+
+class Pipe:
+    """A pipe of the kernel, with `held` bytes in it. Raises OSError when there is none to be had."""
+
+    __slots__ = ("_in", "_out", "held")
+
+    def __init__(self) -> None:
+        self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.held = 0
+        try:
+            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, SIZE)
+        except OSError:  # this user's pipes hold enough (pipe-user-pages-soft): it stays as it is
+            if fcntl.fcntl(self._in, fcntl.F_GETPIPE_SZ) < LEAST:
+                self.close()
+                raise
+
+    def fill(self, skt: Any, size: int) -> int:
+        """Take up to `size` bytes out of a socket; 0 at its end."""
+        size = os.splice(skt.fileno(), self._in, size, flags=_FLAGS)
+        self.held += size
+        return size
+
+    def drain(self, skt: Any) -> None:
+        """Give a socket what it takes."""
+        self.held -= os.splice(self._out, skt.fileno(), self.held, flags=_FLAGS)
+
+    def close(self) -> None:
+        """With whatever is in it."""
+        os.close(self._in)
+        os.close(self._out)
+
+
+class Pipes:
+    """The pipes that flows borrow. Some are kept while there are flows; without any, none is open."""
+
+    def __init__(self, make: Callable[[], Any] = Pipe) -> None:
+        self._make = make
+        self._spare: list[Any] = []
+        self._flows = 0
+        self.usable = True
+        """False when the kernel has refused to splice."""
+
+    def take(self) -> Any:
+        """An empty pipe, or None if open files lack."""
+        if self._spare:
+            return self._spare.pop()
+        try:
+            return self._make()
+        except OSError:
+            return None
+
+    def give(self, pipe: Any) -> None:
+        """Done with it: it is kept if it is empty and somebody may want it."""
+        if pipe.held or not self._flows or len(self._spare) >= SPARE:
+            pipe.close()
+        else:
+            self._spare.append(pipe)
+
+    def refused(self, error: OSError) -> None:
+        """The kernel does not splice such sockets, and will not do so later."""
+        self.usable = False
+        _log.info("the kernel does not splice: {error}", event="no-splice", error=str(error))
+
+    def begun(self) -> None:
+        """A flow has begun."""
+        self._flows += 1
+
+    def ended(self) -> None:
+        """A flow has ended; if it was the last one, nobody needs a pipe."""
+        self._flows -= 1
+        while self._spare and not self._flows:
+            self._spare.pop().close()
+
+
+class Body(Protocol):
+    """What is to be moved."""
+
+    @property
+    def left(self) -> int:
+        """Bytes that are known to come."""
+
+    def skip(self, size: int) -> None:
+        """So many of them have been moved."""
+
+
+class Flow:
+    """Moves a body from the transport `source` to the transport `sink`; `moved` hears how many bytes each time.
+
+    Less than `least` bytes in a turn end it.
+    """
+
+    __slots__ = ("_body", "_least", "_moved", "_pipe", "_pipes", "_sink", "_source", "_stride")
+
+    def __init__(
+        self, pipes: Pipes, source: Any, sink: Any, body: Body, moved: Callable[[int], None], least: int
+    ) -> None:
+        self._pipes = pipes
+        self._source = source
+        self._sink = sink
+        self._body = body
+        self._moved = moved
+        self._least = least
+        self._stride = STRIDE
+        self._pipe: Any = None
+        """The pipe, while bytes wait in it for the sink."""
+        source.doRead = self.read
+        source.outflow = self
+        pipes.begun()
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the sink."""
+        return 0 if self._pipe is None else int(self._pipe.held)
+
+    # -- the source ------------------------------------------------------------------------
+
+    def read(self) -> Any:
+        """The source's `doRead`."""
+        sink = self._sink
+        if not sink.connected or sink.disconnecting or sink._writeDisconnecting or sink._aborting:
+            return self._leave()
+        sink.flush()
+        if self._pipe is not None or sink.dataBuffer or sink._tempDataLen:  # that must go out first
+            self._hold()
+            return None
+        pipe = self._pipes.take()
+        if pipe is None:
+            return self._leave()
+        moved = 0
+        try:
+            moved = self._pump(pipe)
+        except OSError as error:
+            if error.errno in _REFUSALS:
+                self._pipes.refused(error)
+            else:
+                self._stop()
+                return main.CONNECTION_LOST
+        finally:
+            if self._pipe is None:
+                self._pipes.give(pipe)
+        if not moved:
+            return self._leave()
+        if moved < self._least:
+            self._stop()
+        return None
+
+    def _pump(self, pipe: Any) -> int:
+        """Move what is there, up to a bound; how much that was. What the sink does not take makes the source wait."""
+        source, body, total = self._source.socket, self._body, 0
+        while total < SIZE:
+            size = min(self._stride, body.left - TAIL)
+            if size <= 0:
+                break
+            try:
+                size = pipe.fill(source, size)
+            except BlockingIOError:
+                break
+            if not size:
+                break
+            total += size
+            body.skip(size)
+            self._moved(size)
+            try:
+                pipe.drain(self._sink.socket)
+            except OSError:
+                pass  # full, or broken: that is found out when it can be written to again
+            if pipe.held:
+                self._stride = STRIDE
+                self._pipe = pipe
+                self._block()
+                break
+            if size <= self._stride // 2:  # the source has no more at present
+                break
+            self._stride = min(2 * self._stride, SIZE)
+        return total
+
+    def _leave(self) -> Any:
+        """Go the ordinary way. `recv` knows better, too, what it means that nothing came: urgent data or the end."""
+        self._stop()
+        return self._source.doRead()
+
+    def _stop(self) -> None:
+        source = self._source
+        if source.doRead == self.read:  # else it is being aborted
+            del source.doRead
+        self.source_lost()
+
+    def source_lost(self) -> None:
+        """Nothing more comes. What is in the pipe still goes to the sink."""
+        self._source.outflow = None
+        self._pipes.ended()
+
+    # -- the sink --------------------------------------------------------------------------
+
+    def _block(self) -> None:
+        sink = self._sink
+        sink.inflow = self
+        sink.doWrite = self.write
+        sink.write = partial(tcp.Connection.write, sink)  # behind what is in the pipe
+        sink.startWriting()
+        self._hold()
+
+    def _hold(self) -> None:
+        """The source waits until the sink has nothing queued."""
+        sink = self._sink
+        sink.producerPaused = True
+        sink.producer.pauseProducing()
+
+    def write(self) -> Any:
+        """The sink's `doWrite`, while something is in the pipe."""
+        sink, pipe = self._sink, self._pipe
+        try:
+            pipe.drain(sink.socket)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        if pipe.held:
+            return None
+        self._pipe = sink.inflow = None
+        self._pipes.give(pipe)
+        del sink.doWrite, sink.write
+        return sink.doWrite()  # what was queued since; the producer goes on, or the connection is closed
+
+    def sink_lost(self) -> None:
+        """Nobody takes the rest."""
+        self._sink.inflow = None
+        pipe, self._pipe = self._pipe, None
+        self._pipes.give(pipe)
+
+
+class Endless:
+    """What a tunnel moves: nobody knows how much."""
+
+    left = 1 << 62
+
+    def skip(self, size: int) -> None:
+        """It is always as much."""
+
+
+ENDLESS = Endless()
+
+
+def splice(
+    pipes: Pipes | None, source: Any, sink: Any, body: Body, moved: Callable[[int], None], least: int = 0
+) -> None:
+    """Let a body move in the kernel from now on, if both transports are plain TCP and the kernel does it."""
+    if pipes is not None and pipes.usable and isinstance(source, tcp.Connection) and isinstance(sink, tcp.Connection):
+        Flow(pipes, source, sink, body, moved, least)
+
+
+class Row:
+    """One direction of a tunnel: spliced once it has brought much, without a pause, and until it brings little."""
+
+    __slots__ = ("_bytes", "_moved", "_pipes", "_sink", "_source")
+
+    def __init__(self, pipes: Pipes | None, source: Any, sink: Any, moved: Callable[[int], None]) -> None:
+        self._pipes = pipes
+        self._source = source
+        self._sink = sink
+        self._moved = moved
+        self._bytes = 0
+
+    def came(self, size: int) -> None:
+        """So many bytes have come at once, and were passed on the ordinary way."""
+        if size < MUCH:
+            self._bytes = 0
+            return
+        self._bytes += size
+        if self._bytes >= LONG:
+            self._bytes = 0
+            splice(self._pipes, self._source, self._sink, ENDLESS, self._moved, LITTLE)
