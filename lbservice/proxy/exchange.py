@@ -23,7 +23,7 @@ from lbservice.core.server import Server
 from lbservice.proxy.http_client import HttpClientProtocol, Loss
 from lbservice.proxy.pace import Intake
 from lbservice.proxy.placing import Placement, Unplaced, give_back
-from lbservice.proxy.splice import Row, splice
+from lbservice.proxy.splice import splice
 from lbservice.proxy.tunnel import Tunnel
 from lbservice.wire.body import LAST_CHUNK, Body, chunk
 from lbservice.wire.h1 import encode_request, encode_response, is_dated
@@ -68,9 +68,6 @@ class Exchange:
     _placement: Placement[HttpClientProtocol] | None = None
     _placing: Deferred[None] | None = None
     _tunnel: Tunnel | None = None
-    _in: Row
-    _out: Row
-    """The directions of the tunnel."""
     _reused = False
     _fresh = False
     """Only a fresh connection will do: a reused one has failed."""
@@ -343,9 +340,7 @@ class Exchange:
         upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or b"")
         self._write(encode_response(head, upgrade, b"X-Request-ID: %b\r\n" % self.access.request_id))
         self._tunnel = Tunnel(client, connection, lambda: self._finish("--", OK))
-        pipes = client.network.pipes
-        self._in = Row(pipes, client.transport, connection.transport, self._moved_in)
-        self._out = Row(pipes, connection.transport, client.transport, self._moved_out)
+        self._tunnel.splice(client.network.pipes, self._moved_in, self._moved_out)
         first = connection.start_tunnel(client.backend.settings.timeout_tunnel)
         if first:
             self.from_server(first)
@@ -354,14 +349,16 @@ class Exchange:
     def from_server(self, data: bytes) -> None:
         """Bytes through the tunnel."""
         self._write(data)
-        self._out.came(len(data))
+        if self._tunnel is not None:
+            self._tunnel.server_sent(len(data))
 
     def from_client(self, data: bytes) -> None:
         """Bytes through the tunnel."""
         if self._connection is not None:
             self.access.bytes_in += len(data)
             self._connection.send(data)
-            self._in.came(len(data))
+            if self._tunnel is not None:
+                self._tunnel.client_sent(len(data))
 
     def server_finished(self) -> None:
         """The server will send no more through the tunnel."""
