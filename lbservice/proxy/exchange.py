@@ -23,7 +23,7 @@ from lbservice.core.server import Server
 from lbservice.proxy.http_client import HttpClientProtocol, Loss
 from lbservice.proxy.pace import Intake
 from lbservice.proxy.placing import Placement, Unplaced, give_back, note_load
-from lbservice.proxy.splice import Row, splice
+from lbservice.proxy.splice import splice
 from lbservice.proxy.tunnel import Tunnel
 from lbservice.wire.body import LAST_CHUNK, Body, chunk
 from lbservice.wire.h1 import encode_request, encode_response, is_dated
@@ -64,11 +64,9 @@ class Exchange:
         "_connection",
         "_fresh",
         "_hinted",
-        "_in",
         "_kept",
         "_lease",
         "_lost_body",
-        "_out",
         "_placement",
         "_placing",
         "_reused",
@@ -99,9 +97,6 @@ class Exchange:
         self._placement: Placement[HttpClientProtocol] | None = None
         self._placing: Deferred[None] | None = None
         self._tunnel: Tunnel | None = None
-        self._in: Row
-        self._out: Row
-        """The directions of the tunnel."""
         self._reused = False
         self._fresh = False
         """Only a fresh connection will do: a reused one has failed."""
@@ -386,9 +381,7 @@ class Exchange:
         upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or b"")
         self._write(encode_response(head, upgrade, b"X-Request-ID: %b\r\n" % self.access.request_id))
         self._tunnel = Tunnel(client, connection, lambda: self._finish("--", OK))
-        pipes = client.network.pipes
-        self._in = Row(pipes, client.transport, connection.transport, self._moved_in)
-        self._out = Row(pipes, connection.transport, client.transport, self._moved_out)
+        self._tunnel.splice(client.network.pipes, self._moved_in, self._moved_out)
         first = connection.start_tunnel(client.backend.settings.timeout_tunnel)
         if first:
             self.from_server(first)
@@ -397,14 +390,16 @@ class Exchange:
     def from_server(self, data: bytes) -> None:
         """Bytes through the tunnel."""
         self._write(data)
-        self._out.came(len(data))
+        if self._tunnel is not None:
+            self._tunnel.server_sent(len(data))
 
     def from_client(self, data: bytes) -> None:
         """Bytes through the tunnel."""
         if self._connection is not None:
             self.access.bytes_in += len(data)
             self._connection.send(data)
-            self._in.came(len(data))
+            if self._tunnel is not None:
+                self._tunnel.client_sent(len(data))
 
     def server_finished(self) -> None:
         """The server will send no more through the tunnel."""

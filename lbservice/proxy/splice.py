@@ -26,7 +26,7 @@ LONG = 256 * 1024
 """Bytes of a body that are still to come, or that have come through a tunnel in a row, for which it begins."""
 TAIL = 16 * 1024
 """The last bytes of a body, which go the ordinary way."""
-SIZE = 1024 * 1024
+SIZE = 512 * 1024
 """Bytes that a pipe holds, and that a stream moves in one turn of the reactor: others want their turn, too."""
 STRIDE = 128 * 1024
 """Bytes that are taken at once at first. It doubles while the sink takes everything, so that slow ones keep little."""
@@ -180,7 +180,7 @@ class Flow:
             if error.errno in _REFUSALS:
                 self._pipes.refused(error)
             else:
-                self._stop()
+                self.stop()
                 return main.CONNECTION_LOST
         finally:
             if self._pipe is None:
@@ -188,7 +188,7 @@ class Flow:
         if not moved:
             return self._leave()
         if moved < self._least:
-            self._stop()
+            self.stop()
         return None
 
     def _pump(self, pipe: Any) -> int:
@@ -223,18 +223,15 @@ class Flow:
 
     def _leave(self) -> Any:
         """Go the ordinary way. `recv` knows better, too, what it means that nothing came: urgent data or the end."""
-        self._stop()
+        self.stop()
         return self._source.doRead()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Take nothing more. What is in the pipe still goes to the sink."""
         source = self._source
+        source.outflow = None
         if source.doRead == self.read:  # else it is being aborted
             del source.doRead
-        self.source_lost()
-
-    def source_lost(self) -> None:
-        """Nothing more comes. What is in the pipe still goes to the sink."""
-        self._source.outflow = None
         self._pipes.ended()
 
     # -- the sink --------------------------------------------------------------------------
@@ -264,14 +261,16 @@ class Flow:
             return main.CONNECTION_LOST
         if pipe.held:
             return None
-        self._pipe = sink.inflow = None
-        self._pipes.give(pipe)
-        del sink.doWrite, sink.write
+        self.unblock()
         return sink.doWrite()  # what was queued since; the producer goes on, or the connection is closed
 
-    def sink_lost(self) -> None:
-        """Nobody takes the rest."""
-        self._sink.inflow = None
+    def unblock(self) -> None:
+        """Nothing is in the pipe for the sink any more, or nobody takes it."""
+        sink = self._sink
+        sink.inflow = None
+        if sink.doWrite == self.write:  # else it is being aborted
+            del sink.doWrite
+        del sink.write
         pipe, self._pipe = self._pipe, None
         self._pipes.give(pipe)
 
@@ -301,7 +300,7 @@ class Row:
 
     __slots__ = ("_bytes", "_moved", "_pipes", "_sink", "_source")
 
-    def __init__(self, pipes: Pipes | None, source: Any, sink: Any, moved: Callable[[int], None]) -> None:
+    def __init__(self, pipes: Pipes, source: Any, sink: Any, moved: Callable[[int], None]) -> None:
         self._pipes = pipes
         self._source = source
         self._sink = sink

@@ -26,7 +26,6 @@ from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.dial import DialedProtocol
 from lbservice.proxy.pace import WATCH
 from lbservice.proxy.placing import Placement, Unplaced, give_back
-from lbservice.proxy.splice import Row
 from lbservice.proxy.transport import TCP_CLOSE, host_of, tcp_state
 from lbservice.proxy.tunnel import Tunnel
 
@@ -230,9 +229,6 @@ class Session:
         self._lease: Lease | None = None
         self._server: TcpClientProtocol | None = None
         self._tunnel: Tunnel | None = None
-        self._in: Row | None = None
-        self._out: Row | None = None
-        """The directions, once there is a server."""
         self._placement = Placement(
             factory,
             PickInfo(client.host),
@@ -276,9 +272,7 @@ class Session:
         client.transport.registerProducer(Valve(server), True)
         server.transport.registerProducer(Valve(client), True)
         self._idle.set(now, self._timeout)
-        pipes = self._factory.network.pipes
-        self._in = Row(pipes, client.transport, server.transport, self._moved_in)
-        self._out = Row(pipes, server.transport, client.transport, self._moved_out)
+        self._tunnel.splice(self._factory.network.pipes, self._moved_in, self._moved_out)
         early, self._early = self._early, b""
         if early:
             self.from_client(early)
@@ -295,8 +289,8 @@ class Session:
             self._access.bytes_in += len(data)
             self._idle.set(self._seconds(), self._timeout)
             self._server.transport.write(data)
-            if self._in is not None:
-                self._in.came(len(data))
+            if self._tunnel is not None:
+                self._tunnel.client_sent(len(data))
         elif self._tunnel is None:
             self._early += data
             if len(self._early) > EARLY:
@@ -307,8 +301,8 @@ class Session:
         self._access.bytes_out += len(data)
         self._idle.set(self._seconds(), self._timeout)
         self._client.transport.write(data)
-        if self._out is not None:
-            self._out.came(len(data))
+        if self._tunnel is not None:
+            self._tunnel.server_sent(len(data))
 
     def _moved_in(self, size: int) -> None:
         self._access.bytes_in += size

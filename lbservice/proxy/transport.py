@@ -145,9 +145,9 @@ class _WriteThrough:
 
     def connectionLost(self: Any, reason: Any) -> None:
         if self.outflow is not None:
-            self.outflow.source_lost()
+            self.outflow.stop()
         if self.inflow is not None:
-            self.inflow.sink_lost()
+            self.inflow.unblock()
         super().connectionLost(reason)  # type: ignore[misc] # of tcp.Connection
 
 
