@@ -1,0 +1,126 @@
+"""The command line: python -m benchmarks [workload ...], or make bench BENCH_ARGS="..."."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import table
+from benchmarks.about import about
+from benchmarks.compare import compare
+from benchmarks.peers import BASE, OURS, PEERS, Peer
+from benchmarks.processes import CannotRun, raise_file_limit
+from benchmarks.result import Result
+from benchmarks.rounds import Left, Plan
+from benchmarks.workloads import QUICK, WORKLOADS, Workload, chosen
+
+QUICK_ROUNDS, QUICK_SECONDS = 3, 1.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0; 1 when it cannot be measured, or a ratio is above --max-ratio."""
+    options = _options(arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that everything is cleaned up
+    try:
+        if options.list:
+            print("\n".join(table.aligned([[each.name, ""] for each in WORKLOADS.values()])))
+            return 0
+        if options.compare:
+            old, new = (json.loads(Path(path).read_text()) for path in options.compare)
+            print(compare(old, new))
+            return 0
+        return _measure(options)
+    except CannotRun as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("workload", nargs="*", help="default: all")
+    parser.add_argument("--list", action="store_true", help="the workloads")
+    parser.add_argument("--rounds", type=int, help="default: 5")
+    parser.add_argument("--seconds", type=float, help="of each run; default: 3")
+    parser.add_argument("--peers", help=f"with commas between; default: {','.join(n for n in PEERS if n != OURS)}")
+    parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK)} beside {BASE} only, and short")
+    parser.add_argument("--max-ratio", type=float, help=f"exit code 1 when a median ratio to {BASE} is above it")
+    parser.add_argument("--json", metavar="FILE", help="write everything there, - for standard output")
+    parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
+    parser.add_argument("--write", metavar="FILE", type=Path, help="put them between the markers of this file")
+    parser.add_argument("--compare", nargs=2, metavar=("OLD", "NEW"), help="two files of --json")
+    options = parser.parse_args(arguments)
+    options.workload = options.workload or (list(QUICK) if options.quick else [])
+    options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else 5)
+    options.seconds = options.seconds or (QUICK_SECONDS if options.quick else 3.0)
+    if options.peers is None:
+        options.peers = BASE if options.quick else ",".join(PEERS)
+    return options
+
+
+def _measure(options: argparse.Namespace) -> int:
+    workloads = chosen(options.workload)
+    peers = _peers(options.peers)
+    raise_file_limit()
+    quiet = options.json == "-" or options.markdown
+    results = []
+    for workload in workloads:
+        results.append(measured(workload, Plan(options.rounds, options.seconds, peers)))
+        print(table.text(results[-1]) + "\n", flush=True, file=sys.stderr if quiet else sys.stdout)
+    return _report(options, results, about(peers))
+
+
+def measured(workload: Workload, plan: Plan) -> Result:
+    """Measure one workload."""
+    peers = tuple(peer for peer in plan.peers if workload.peers is None or peer.name in workload.peers)
+    plan = Plan(1 if workload.once else plan.rounds, plan.seconds, peers)
+    left_out: Left = {}
+    try:
+        rounds = tuple(workload.measure(plan, left_out))
+    except CannotRun as error:
+        raise CannotRun(f"{workload.name}: {error}") from error
+    return Result(workload.name, workload.says, workload.columns, rounds, left_out)
+
+
+def _report(options: argparse.Namespace, results: list[Result], where: dict[str, str]) -> int:
+    if options.json is not None:
+        everything = {
+            "about": where,
+            "rounds": options.rounds,
+            "seconds": options.seconds,
+            "results": [result.asdict() for result in results],
+        }
+        body = json.dumps(everything, indent=1) + "\n"
+        if options.json == "-":
+            sys.stdout.write(body)
+        else:
+            Path(options.json).write_text(body)
+    if options.markdown:
+        print(table.markdown(results, where))
+    if options.write is not None:
+        table.write_between(options.write, table.markdown(results, where))
+    return _judge(options.max_ratio, results)
+
+
+def _judge(limit: float | None, results: list[Result]) -> int:
+    code = 0
+    for result in results:
+        ratio = result.ratio(OURS, BASE)
+        if limit is not None and (ratio is None or ratio > limit):
+            said = "is unknown" if ratio is None else f"{ratio:.2f} is above {limit:g}"
+            print(f"bench: {result.workload}: the ratio to {BASE} {said}", file=sys.stderr)
+            code = 1
+    return code
+
+
+def _peers(names: str) -> tuple[Peer, ...]:
+    """Ours first, whether it is named or not."""
+    wanted = {OURS, *(name.strip() for name in names.split(",") if name.strip())}
+    if unknown := wanted - PEERS.keys():
+        raise CannotRun(f"there is no peer {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}")
+    return tuple(peer for peer in PEERS.values() if peer.name in wanted)
