@@ -49,8 +49,8 @@ HTTP_PROXY = """\
     keepalive_requests 100000000;
   }}
   server {{
-    listen 127.0.0.1:{port}{tls} backlog=4096;
-    client_max_body_size 0;
+    listen 127.0.0.1:{port}{ssl} backlog=4096;
+{tls}    client_max_body_size 0;
     proxy_request_buffering off;
     proxy_max_temp_file_size 0;
     location / {{
@@ -62,6 +62,11 @@ HTTP_PROXY = """\
     }}
   }}
 }}
+"""
+TLS = """\
+    ssl_certificate {pem};
+    ssl_certificate_key {pem};
+    ssl_protocols TLSv1.2 TLSv1.3;
 """
 TCP_PROXY = """\
 stream {{
@@ -100,17 +105,16 @@ def proxy(program: str, scene: Scene, setting: Setting) -> tuple[str, ...]:
         if not STREAM_MODULE.exists():
             raise Missing("nginx has no stream module; as root: apt-get install libnginx-mod-stream")
         modules = f"load_module {STREAM_MODULE};"
-    tls = f" ssl; ssl_certificate {setting.pem}; ssl_certificate_key {setting.pem}; #" if scene.tls else ""
     values = {
         "folder": folder,
         "port": setting.port,
         "servers": setting.lines("    server {host}:{port};"),
         "idle": IDLE_PER_SERVER * len(setting.servers),
-        "tls": tls,
+        "ssl": " ssl" if scene.tls else "",
+        "tls": TLS.format(pem=setting.pem) if scene.tls else "",
     }
     body = TCP_PROXY if scene.mode == "tcp" else HTTP + HTTP_PROXY
-    config = MAIN.format(
-        folder=folder, modules=modules, files=resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    ) + body.format(**values)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    config = MAIN.format(folder=folder, modules=modules, files=files) + body.format(**values)
     (folder / "nginx.conf").write_text(config)
     return program, "-p", str(folder), "-c", str(folder / "nginx.conf")
