@@ -73,6 +73,7 @@ def haproxy(program: str, scene: Scene, setting: Setting) -> tuple[str, ...]:
     """HAProxy logs to its standard output, which is a file."""
     options = ["option forwardfor"] if scene.mode == "http" else []
     options += ["option splice-auto"] if scene.bulk else []
+    options += ["http-reuse always"] if scene.reuse else []
     text = HAPROXY.format(
         mode=scene.mode,
         options="".join(f"  {option}\n" for option in options),

@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import table
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that everything is cleaned up
     try:
         if options.list:
-            print("\n".join(table.aligned([[each.name, ""] for each in WORKLOADS.values()])))
+            print("\n".join(table.aligned([[each.name, each.says] for each in WORKLOADS.values()])))
             return 0
         if options.compare:
             old, new = (json.loads(Path(path).read_text()) for path in options.compare)
@@ -47,6 +48,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="the workloads")
     parser.add_argument("--rounds", type=int, help="default: 5")
     parser.add_argument("--seconds", type=float, help="of each run; default: 3")
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second for half-rate")
+    parser.add_argument("--long", type=float, default=30.0, help="seconds of each run of stalls; default: 30")
     parser.add_argument("--peers", help=f"with commas between; default: {','.join(n for n in PEERS if n != OURS)}")
     parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK)} beside {BASE} only, and short")
     parser.add_argument("--max-ratio", type=float, help=f"exit code 1 when a median ratio to {BASE} is above it")
@@ -69,8 +72,9 @@ def _measure(options: argparse.Namespace) -> int:
     raise_file_limit()
     quiet = options.json == "-" or options.markdown
     results = []
+    plan = Plan(options.rounds, options.seconds, peers, options.rate, options.long)
     for workload in workloads:
-        results.append(measured(workload, Plan(options.rounds, options.seconds, peers)))
+        results.append(measured(workload, plan))
         print(table.text(results[-1]) + "\n", flush=True, file=sys.stderr if quiet else sys.stdout)
     return _report(options, results, about(peers))
 
@@ -78,7 +82,7 @@ def _measure(options: argparse.Namespace) -> int:
 def measured(workload: Workload, plan: Plan) -> Result:
     """Measure one workload."""
     peers = tuple(peer for peer in plan.peers if workload.peers is None or peer.name in workload.peers)
-    plan = Plan(1 if workload.once else plan.rounds, plan.seconds, peers)
+    plan = replace(plan, rounds=1 if workload.once else plan.rounds, peers=peers)
     left_out: Left = {}
     try:
         rounds = tuple(workload.measure(plan, left_out))

@@ -39,6 +39,8 @@ METRICS = {
     "max_ms": Metric("longest", "ms"),
     "kib_each": Metric("memory each", "KiB"),
     "idle_us": Metric("CPU a second", "µs"),
+    "connections": Metric("connections"),
+    "late_send_p99_ms": Metric("generator late p99", "ms"),
     "pick_us": Metric("a pick", "µs"),
     "late_p50_ms": Metric("late p50", "ms"),
     "late_p99_ms": Metric("late p99", "ms"),

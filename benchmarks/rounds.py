@@ -26,11 +26,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was asked for: how many rounds, the seconds of each run, and the peers that take part."""
+    """What was asked for: how many rounds, the seconds of each run, and the peers that take part.
+
+    `rate`, requests a second, is for half-rate (0: find out); `long`, seconds, for stalls.
+    """
 
     rounds: int
     seconds: float
     peers: tuple[Peer, ...]
+    rate: float = 0.0
+    long: float = 30.0
 
 
 Left = dict[str, str]

@@ -19,6 +19,8 @@ class Scene:
     bulk: bool = False
     servers: int = 3
     balance: str = "roundrobin"
+    reuse: bool = False
+    """HAProxy: `http-reuse always` instead of its default."""
 
 
 @dataclass(frozen=True, slots=True)
