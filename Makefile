@@ -7,8 +7,9 @@
 #   make slow     slow clients, a minute for each attack; needs slowhttptest and a quiet machine
 #   make soak     mixed traffic and faults, 30 min   (SOAK_ARGS="--minutes 2")
 #   make check    formatting, lint, types, imports
-#   make bench    beside HAProxy, nginx and Envoy, 25 min (BENCH_ARGS="get --rounds 5"; "--list"), see docs/performance.md
-#   make bench-quick   beside HAProxy only, 20 s; fails on a gross loss of speed
+#   make bench    beside HAProxy, nginx and Envoy, 20 min; see docs/performance.md
+#                                                    (BENCH_ARGS="get --rounds 9", BENCH_ARGS=--list)
+#   make bench-quick                                 beside HAProxy only, 25 s; fails on a gross loss of speed
 #   make format   put the code in shape
 #   make clean    remove .venv and caches
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import BASE, OURS
 from benchmarks.processes import CannotRun
 from benchmarks.result import METRICS, Result, result
 from benchmarks.table import aligned
+
+
+def read(path: str) -> Any:
+    """What --json has written. Raises CannotRun."""
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise CannotRun(f"{path} cannot be read: {error}") from error
 
 
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

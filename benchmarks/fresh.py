@@ -37,7 +37,7 @@ def _repeat(proxy: Proxy, context: ssl.SSLContext, until: float) -> list[float]:
             answer = _ask(proxy.port, context)
         except OSError as error:
             raise CannotRun(f"{proxy.name} failed a TLS connection: {error}") from error
-        if not answer.startswith(b"HTTP/1.1 200 "):
+        if not (answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\n")):
             raise CannotRun(f"{proxy.name} answered {answer[:200]!r}")
         times.append(time.perf_counter() - began)
     return times

@@ -86,6 +86,7 @@ def account(proxy: Proxy, work: Callable[[], Load]) -> Run:
     cpu = cpu_ns(proxy.pid) - before
     return {
         "requests": load.requests,
+        "transfers": load.transfers,
         "cpu_us": cpu / load.transfers / 1000,
         "per_second": load.per_second,
         "p50_ms": load.p50_ms,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from benchmarks.peers import BASE
@@ -14,17 +15,20 @@ BEGIN, END = "<!-- begin of the results: written by make bench -->", "<!-- end o
 
 def heads(result: Result) -> list[str]:
     """Of a result's columns."""
-    return ["program", *(METRICS[column].head for column in result.columns), f"to {BASE}", "rounds"]
+    compared = [f"to {BASE}", "rounds"] if _is_compared(result) else []
+    return ["program", *(METRICS[column].head for column in result.columns), *compared]
 
 
 def rows(result: Result) -> list[list[str]]:
     """A row for each program: medians, the median ratio, and the least and the greatest ratio of a round."""
     found = []
     for program in result.programs:
-        ratio = result.ratio(program, BASE)
-        each = [value for value in ratios(result.rounds, program, BASE, result.columns[0]) if value is not None]
-        spread = f"{min(each):.2f}-{max(each):.2f}" if each and program != BASE else ""
-        found.append([program, *(_words(result, program, column) for column in result.columns), _ratio(ratio), spread])
+        row = [program, *(_words(result, program, column) for column in result.columns)]
+        if _is_compared(result):
+            each = [value for value in ratios(result.rounds, program, BASE, result.columns[0]) if value is not None]
+            spread = f"{min(each):.2f}-{max(each):.2f}" if each and program != BASE else ""
+            row += [_ratio(result.ratio(program, BASE)), spread]
+        found.append(row)
     return found
 
 
@@ -36,12 +40,12 @@ def text(result: Result) -> str:
     return "\n".join(lines)
 
 
-def aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """The first column to the left, the others to the right."""
+def aligned(table: Sequence[Sequence[str]], *, words: bool = False) -> list[str]:
+    """The first column to the left, the others to the right; all of them to the left when they are words."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         "  ".join(
-            cell.ljust(width) if not at else cell.rjust(width)
+            cell.ljust(width) if words or not at else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in table
@@ -52,16 +56,30 @@ def markdown(results: Iterable[Result], about: Mapping[str, str]) -> str:
     """Everything: where and with what it was measured, the ratios at a glance, then each workload's table."""
     results = list(results)
     parts = ["\n".join(f"- {name}: {value}" for name, value in about.items()), glance(results)]
-    for result in results:
-        table = [heads(result), *rows(result)]
-        notes = "".join(f"\n\n{name} is left out: {reason}." for name, reason in result.left_out.items())
-        parts.append(f"### {result.workload}\n\n{result.says[:1].upper()}{result.says[1:]}.\n\n{_pipes(table)}{notes}")
+    parts += [_section(name, list(group)) for name, group in groupby(results, lambda result: _family(result)[0])]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _section(name: str, group: Sequence[Result]) -> str:
+    """One workload, or all that have the word before the slash in common, in one table."""
+    notes = {f"{program} is left out: {reason}." for result in group for program, reason in result.left_out.items()}
+    if len(group) == 1:
+        (only,) = group
+        says = f"{only.says[:1].upper()}{only.says[1:]}."
+        return "\n\n".join([f"### {only.workload}", says, _pipes([heads(only), *rows(only)]), *sorted(notes)])
+    table = [["", *heads(group[0])]]
+    table += [[_family(result)[1], *row] for result in group for row in rows(result)]
+    return "\n\n".join([f"### {name}", _pipes(table), *sorted(notes)])
+
+
+def _family(result: Result) -> tuple[str, str]:
+    family, _, member = result.workload.partition("/")
+    return family, member
 
 
 def glance(results: Iterable[Result]) -> str:
     """One row for each workload: the ratio of cost to HAProxy of every program."""
-    compared = [result for result in results if any(result.ratio(program, BASE) for program in result.programs)]
+    compared = [result for result in results if _is_compared(result)]
     programs = list(dict.fromkeys(program for result in compared for program in result.programs if program != BASE))
     if not compared:
         return ""
@@ -73,13 +91,27 @@ def glance(results: Iterable[Result]) -> str:
     return _pipes(table)
 
 
+def _is_compared(result: Result) -> bool:
+    """Has HAProxy taken part?"""
+    return BASE in result.programs
+
+
 def write_between(path: Path, body: str) -> None:
     """Put it between the two marker lines of a file. Raises CannotRun when they are not there."""
-    before, begin, rest = path.read_text().partition(BEGIN)
+    before, after = parted(path)
+    path.write_text(f"{before}{BEGIN}\n\n{body}\n{END}{after}")
+
+
+def parted(path: Path) -> tuple[str, str]:
+    """What stands before and after the markers of a file. Raises CannotRun when they are not there."""
+    try:
+        before, begin, rest = path.read_text().partition(BEGIN)
+    except OSError as error:
+        raise CannotRun(f"{path} cannot be read: {error.strerror}") from error
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise CannotRun(f"{path} has no lines {BEGIN!r} and {END!r}")
-    path.write_text(f"{before}{BEGIN}\n\n{body}\n{END}{after}")
+    return before, after
 
 
 def _pipes(table: Sequence[Sequence[str]]) -> str:
