@@ -119,7 +119,7 @@ def _lbservice_version(program: str) -> str:
 
 
 def _haproxy_version(program: str) -> str:
-    return first_line(program, "-v").partition(" - ")[0]
+    return "HAProxy " + first_line(program, "-v").split()[2]
 
 
 def _envoy_version(program: str) -> str:
