@@ -14,6 +14,7 @@ from benchmarks import envoy, nginx
 from benchmarks.processes import Missing, debian, first_line, start
 from benchmarks.scene import Proxy, Scene, Setting
 
+ROOT = Path(__file__).resolve().parent.parent
 HAPROXY = """\
 global
   nbthread 1
@@ -33,6 +34,11 @@ backend app
   balance {balance}
 {servers}
 """
+SPLICE = {
+    "": [],
+    "auto": ["option splice-auto"],
+    "always": ["option splice-request", "option splice-response"],
+}
 LBSERVICE = """\
 [frontend web]
 mode = {mode}
@@ -65,14 +71,15 @@ class Peer:
         """Start it; raises CannotRun when it is missing or does not come up."""
         setting.folder.mkdir()
         command = self.configure(self.find(), scene, setting)
-        pid = start(cleanup, setting.folder / "out", command, setting.port)
+        ours = {"PYTHONPATH": str(ROOT)}  # this checkout, whatever else is installed
+        pid = start(cleanup, setting.folder / "out", command, setting.port, environment=ours)
         return Proxy(self.name, pid, setting.port, setting.folder / self.log, scene)
 
 
 def haproxy(program: str, scene: Scene, setting: Setting) -> tuple[str, ...]:
     """HAProxy logs to its standard output, which is a file."""
     options = ["option forwardfor"] if scene.mode == "http" else []
-    options += ["option splice-auto"] if scene.bulk else []
+    options += SPLICE[scene.splice]
     options += ["http-reuse always"] if scene.reuse else []
     text = HAPROXY.format(
         mode=scene.mode,
@@ -119,7 +126,7 @@ def _lbservice_version(program: str) -> str:
 
 
 def _haproxy_version(program: str) -> str:
-    return first_line(program, "-v").partition(" - ")[0]
+    return "HAProxy " + first_line(program, "-v").split()[2]
 
 
 def _envoy_version(program: str) -> str:

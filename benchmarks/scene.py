@@ -11,14 +11,15 @@ IDLE_PER_SERVER = 32
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """`mode` is "http" or "tcp". `sink`: the servers read uploads. `bulk`: large bodies, so HAProxy may splice."""
+    """`mode` is "http" or "tcp". `sink`: the servers read uploads."""
 
     mode: str = "http"
     tls: bool = False
     sink: bool = False
-    bulk: bool = False
     servers: int = 3
     balance: str = "roundrobin"
+    splice: str = ""
+    """HAProxy: "auto" lets it choose when to splice (`option splice-auto`), "always" makes it."""
     reuse: bool = False
     """HAProxy: `http-reuse always` instead of its default."""
 

@@ -17,11 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks import nginx
-from benchmarks.peers import BASE, OURS, Peer
+from benchmarks.peers import BASE, OURS, ROOT, Peer
 from benchmarks.processes import Missing, free_ports, start
 from benchmarks.scene import Proxy, Scene, Setting
 
-ROOT = Path(__file__).resolve().parent.parent
 FILES = {"100k": 100 * 1024, "10m": 10_000_000}
 """The files that the servers have, with their sizes in bytes."""
 FEW = 10

@@ -9,12 +9,12 @@ from contextlib import ExitStack
 from typing import Any
 
 from benchmarks.load import wrk
-from benchmarks.peers import OURS, PEERS
+from benchmarks.peers import OURS, PEERS, ROOT
 from benchmarks.processes import start
 from benchmarks.result import Round, Run, percentile
 from benchmarks.rounds import WARM_UP, Left, Measure, Plan, account
 from benchmarks.scene import Proxy, Scene
-from benchmarks.stage import ROOT, Stage, staged
+from benchmarks.stage import Stage, staged
 
 COLUMNS = ("late_max_ms", "own_max_ms", "late_p99_ms", "gc_max_ms", "p50_ms", "p99_ms", "max_ms")
 TAC = "from benchmarks import probe\n\napplication = probe.application('lb.ini', 'probe.json')\n"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks.peers import BASE
+from benchmarks.peers import BASE, PEERS
 from benchmarks.processes import CannotRun
 from benchmarks.result import METRICS, Result, ratios
 
@@ -80,7 +80,8 @@ def _family(result: Result) -> tuple[str, str]:
 def glance(results: Iterable[Result]) -> str:
     """One row for each workload: the ratio of cost to HAProxy of every program."""
     compared = [result for result in results if _is_compared(result)]
-    programs = list(dict.fromkeys(program for result in compared for program in result.programs if program != BASE))
+    named = {program for result in compared for program in result.programs}
+    programs = [program for program in PEERS if program in named and program != BASE]
     if not compared:
         return ""
     table = [["workload", "cost", BASE, *programs]]

@@ -24,6 +24,7 @@ USUAL = ("cpu_us", "per_second", "p50_ms", "p99_ms")
 RATED = ("p99_ms", "p50_ms", "cpu_us", "per_second", "late_send_p99_ms")
 IDLE = ("kib_each", "idle_us", "connections")
 JUST = frozenset({OURS})
+FORCED = "HAProxy made to splice: with splice-auto it mostly copies here"
 SMALL, BULK = 50, 4
 """Client connections, for small messages and for large ones."""
 
@@ -47,13 +48,18 @@ def _get(name: str, says: str, scene: Scene, *, close: bool = False) -> Workload
 
 def _down(name: str, says: str, scene: Scene, file: str, connections: int) -> Workload:
     load = partial(wrk, connections=connections, path=f"/{file}", size=FILES[file])
-    return Workload(name, says, alternating(scene, load))
+    return Workload(name, says, alternating(scene, load), peers=_concerned(scene))
 
 
-def _up(name: str, says: str, *, chunked: bool) -> Workload:
-    scene = Scene(sink=True, bulk=True)
+def _up(name: str, says: str, *, chunked: bool, splice: str = "auto") -> Workload:
+    scene = Scene(sink=True, splice=splice)
     load = partial(upload, connections=BULK, size=FILES["10m"], chunked=chunked)
-    return Workload(name, says, alternating(scene, load))
+    return Workload(name, says, alternating(scene, load), peers=_concerned(scene))
+
+
+def _concerned(scene: Scene) -> frozenset[str] | None:
+    """Whom a setting of HAProxy's alone is measured with; None for everybody."""
+    return frozenset({OURS, BASE, "haproxy-new"}) if scene.splice == "always" else None
 
 
 def _servers(balance: str, number: int) -> Workload:
@@ -82,12 +88,15 @@ ALL = (
         Scene(reuse=True),
         close=True,
     ),
-    _down("down-100k", "GET of 100 KiB, 50 connections", Scene(bulk=True), "100k", SMALL),
-    _down("down-10m", "GET of 10 MB, 4 connections", Scene(bulk=True), "10m", BULK),
+    _down("down-100k", "GET of 100 KiB, 50 connections", Scene(splice="auto"), "100k", SMALL),
+    _down("down-10m", "GET of 10 MB, 4 connections", Scene(splice="auto"), "10m", BULK),
+    _down("down-10m-splice", f"the same, {FORCED}", Scene(splice="always"), "10m", BULK),
     _up("up-10m", "POST of 10 MB with a length, 4 connections", chunked=False),
+    _up("up-10m-splice", f"the same, {FORCED}", chunked=False, splice="always"),
     _up("up-10m-chunked", "POST of 10 MB in chunks of 32 KiB, 4 connections", chunked=True),
-    _get("tcp-small", "TCP mode: small question and answer, 50 connections", Scene(mode="tcp", bulk=True)),
-    _down("tcp-10m", "TCP mode: 10 MB, 4 connections", Scene(mode="tcp", bulk=True), "10m", BULK),
+    _get("tcp-small", "TCP mode: small question and answer, 50 connections", Scene(mode="tcp", splice="auto")),
+    _down("tcp-10m", "TCP mode: 10 MB, 4 connections", Scene(mode="tcp", splice="auto"), "10m", BULK),
+    _down("tcp-10m-splice", f"the same, {FORCED}", Scene(mode="tcp", splice="always"), "10m", BULK),
     _get("tls-get", "TLS: small GET, keep-alive, 50 connections", Scene(tls=True)),
     Workload(
         "tls-get-new",
