@@ -7,7 +7,9 @@
 #   make slow     slow clients, a minute for each attack; needs slowhttptest and a quiet machine
 #   make soak     mixed traffic and faults, 30 min   (SOAK_ARGS="--minutes 2")
 #   make check    formatting, lint, types, imports
-#   make bench    side by side with HAProxy          (BENCH_ARGS="--rounds 5")
+#   make bench    beside HAProxy, nginx and Envoy, 20 min; see docs/performance.md
+#                                                    (BENCH_ARGS="get --rounds 9", BENCH_ARGS=--list)
+#   make bench-quick                                 beside HAProxy only, 25 s; fails on a gross loss of speed
 #   make format   put the code in shape
 #   make clean    remove .venv and caches
 
@@ -17,7 +19,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 FUZZ ?= 2000
 
-.PHONY: help demo test fuzz slow soak check bench format clean
+.PHONY: help demo test fuzz slow soak check bench bench-quick format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -43,8 +45,11 @@ slow: .venv/dev
 soak: .venv/dev
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
-bench: .venv/use
-	@$(BIN)/python benchmarks/http_keepalive.py $(BENCH_ARGS)
+bench: .venv/bench
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-quick: .venv/use
+	@$(BIN)/python -m benchmarks --quick --max-ratio 3 $(BENCH_ARGS)
 
 format: .venv/dev
 	@$(BIN)/ruff format .
@@ -62,6 +67,11 @@ clean:
 .venv/dev: pyproject.toml | $(BIN)/python
 	@echo "Installing lbservice and its tools into .venv ..."
 	@$(PIP) -e '.[dev]'
+	@touch .venv/use $@
+
+.venv/bench: pyproject.toml | $(BIN)/python
+	@echo "Installing lbservice and the programs that it is measured beside into .venv ..."
+	@$(PIP) -e '.[bench]'
 	@touch .venv/use $@
 
 $(BIN)/python:

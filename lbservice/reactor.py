@@ -23,11 +23,13 @@ class Turn:
     after the other at the end of a turn, the messages of many requests find it awake already.
     """
 
-    __slots__ = ("open", "to_come", "waiting")
+    __slots__ = ("leaving", "open", "to_come", "waiting")
 
     def __init__(self) -> None:
         self.open = False
         self.waiting: list[Any] = []
+        self.leaving: list[Any] = []
+        """Transports that are to be closed when all have sent."""
         self.to_come: dict[int, int] | None = None
         """The turn's events that are still to be handled, by file number; None if there may be more."""
 
@@ -43,6 +45,13 @@ class Turn:
         waiting, self.waiting = self.waiting, []
         for transport in waiting:
             transport.flush()
+        if self.leaving:
+            leaving, self.leaving = self.leaving, []
+            for transport in leaving:
+                try:
+                    transport.leave()
+                except BaseException:  # whatever is wrong with one costs only that one
+                    _log.failure("closing {transport}", transport=transport)
 
 
 TURN = Turn()

@@ -42,19 +42,33 @@ class Lease:
         server.bytes_in += outcome.bytes_in
         server.bytes_out += outcome.bytes_out
         result = outcome.result
-        if result is OK:
-            status = outcome.status
-            server.statuses[status // 100 if status < 600 else 5] += 1
-        else:
-            server.statuses[0] += 1
-            if result is Result.CONNECT_FAILED:
-                server.connect_errors += 1
-            elif result is Result.TIMED_OUT:
-                server.timeouts += 1
-            elif result is Result.RESET:
-                server.resets += 1
-        if backend.learns:
-            backend.policy.learn(server, outcome)
+        server.statuses[min(outcome.status // 100, 5) if result is OK else 0] += 1
+        if result is Result.CONNECT_FAILED:
+            server.connect_errors += 1
+        elif result is Result.TIMED_OUT:
+            server.timeouts += 1
+        elif result is Result.RESET:
+            server.resets += 1
+        backend.policy.learn(server, outcome)
+        self._make_room()
+
+    def succeeded(self, status: int, seconds: float, bytes_in: int, bytes_out: int) -> None:
+        """The fast path of `done`, for the outcome that nearly every use has: no object for nobody who learns."""
+        backend, server = self.backend, self.server
+        if backend.learns or not self.open:
+            self.done(Outcome(OK, status, seconds, bytes_in, bytes_out))
+            return
+        self.open = False
+        server.in_flight -= 1
+        backend.in_flight -= 1
+        server.bytes_in += bytes_in
+        server.bytes_out += bytes_out
+        server.statuses[status // 100 if status < 600 else 5] += 1
+        if server.settings.maxconn or server.leaving:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        backend, server = self.backend, self.server
         maxconn = server.settings.maxconn
         if maxconn and server.in_flight == maxconn - 1:
             backend.has_room(server)

@@ -10,29 +10,33 @@ class Access:
     letters (who ended it, and when).
     """
 
-    # Defaults live in the class: an object of the hot path is made by writing down what is known.
-    server = "<NOSRV>"
-    request_line = b"<BADREQ>"
-    request_id = b""
-    head_done = -1.0
-    leased = -1.0
-    """A server was chosen for the first attempt; the queue is behind it."""
-    connected = -1.0
-    responded = -1.0
-    """The whole response head was there."""
-    ended = -1.0
-    status = -1
-    bytes_in = 0
-    bytes_out = 0
-    termination = "--"
-    retries = 0
-    redispatched = False
-    process_active = 0
-    frontend_active = 0
-    backend_active = 0
-    server_active = 0
-    server_queue = 0
-    backend_queue = 0
+    __slots__ = (
+        "backend",
+        "backend_active",
+        "backend_queue",
+        "began",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "connected",
+        "ended",
+        "frontend",
+        "frontend_active",
+        "head_done",
+        "http",
+        "leased",
+        "process_active",
+        "redispatched",
+        "request_id",
+        "request_line",
+        "responded",
+        "retries",
+        "server",
+        "server_active",
+        "server_queue",
+        "status",
+        "termination",
+    )
 
     def __init__(self, http: bool, client: str, frontend: str, backend: str, began: float) -> None:
         self.http = http
@@ -40,5 +44,27 @@ class Access:
         """`address:port` of the client."""
         self.frontend = frontend
         self.backend = backend
+        self.server = "<NOSRV>"
+        self.request_line = b"<BADREQ>"
+        self.request_id = b""
         self.began = began
         """First byte of the request; in tcp mode, when the connection was accepted."""
+        self.head_done = -1.0
+        self.leased = -1.0
+        """A server was chosen for the first attempt; the queue is behind it."""
+        self.connected = -1.0
+        self.responded = -1.0
+        """The whole response head was there."""
+        self.ended = -1.0
+        self.status = -1
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.termination = "--"
+        self.retries = 0
+        self.redispatched = False
+        self.process_active = 0
+        self.frontend_active = 0
+        self.backend_active = 0
+        self.server_active = 0
+        self.server_queue = 0
+        self.backend_queue = 0

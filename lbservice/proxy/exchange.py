@@ -22,7 +22,7 @@ from lbservice.core.pick import OK, Outcome, Result
 from lbservice.core.server import Server
 from lbservice.proxy.http_client import HttpClientProtocol, Loss
 from lbservice.proxy.pace import Intake
-from lbservice.proxy.placing import Placement, Unplaced, give_back
+from lbservice.proxy.placing import Placement, Unplaced, give_back, note_load
 from lbservice.proxy.splice import splice
 from lbservice.proxy.tunnel import Tunnel
 from lbservice.wire.body import LAST_CHUNK, Body, chunk
@@ -58,35 +58,55 @@ PLACING, WAITING, RESPONDING, TUNNEL, DONE = Stage  # a member by its class cost
 class Exchange:
     """One request of one client connection. Ends exactly once, in `_finish`."""
 
-    # Defaults live in the class: an object of the hot path is made by writing down what is known.
-    answered = False
-    """Has the client been given a whole answer?"""
-    response_length = NO_BODY
-    _stage = PLACING
-    _lease: Lease | None = None
-    _connection: HttpClientProtocol | None = None
-    _placement: Placement[HttpClientProtocol] | None = None
-    _placing: Deferred[None] | None = None
-    _tunnel: Tunnel | None = None
-    _reused = False
-    _fresh = False
-    """Only a fresh connection will do: a reused one has failed."""
-    _kept: bytearray | None = None
-    """The beginning of the body, encoded as it goes to a server."""
-    _lost_body = False
-    """Body bytes have gone out that are not kept any more: the request cannot be repeated."""
-    _hinted = False
-    """An interim response has gone to the client: its final one must be of the same server."""
-    _chunking = False
+    __slots__ = (
+        "_chunking",
+        "_client",
+        "_connection",
+        "_fresh",
+        "_hinted",
+        "_kept",
+        "_lease",
+        "_lost_body",
+        "_placement",
+        "_placing",
+        "_reused",
+        "_stage",
+        "_tunnel",
+        "access",
+        "answered",
+        "keep",
+        "request",
+        "request_sent",
+        "response_length",
+    )
 
     def __init__(self, client: HttpServerProtocol, request: RequestHead, access: Access) -> None:
         self.request = request
         self.access = access
+        self.answered = False
+        """Has the client been given a whole answer?"""
         self.keep = request.persistent
         """May the client's connection carry another exchange?"""
         self.request_sent = request.length == NO_BODY
         """Has the client sent its whole request?"""
+        self.response_length = NO_BODY
         self._client = client
+        self._stage = PLACING
+        self._lease: Lease | None = None
+        self._connection: HttpClientProtocol | None = None
+        self._placement: Placement[HttpClientProtocol] | None = None
+        self._placing: Deferred[None] | None = None
+        self._tunnel: Tunnel | None = None
+        self._reused = False
+        self._fresh = False
+        """Only a fresh connection will do: a reused one has failed."""
+        self._kept: bytearray | None = None
+        """The beginning of the body, encoded as it goes to a server."""
+        self._lost_body = False
+        """Body bytes have gone out that are not kept any more: the request cannot be repeated."""
+        self._hinted = False
+        """An interim response has gone to the client: its final one must be of the same server."""
+        self._chunking = False
 
     # -- finding a server ------------------------------------------------------------------
 
@@ -95,21 +115,18 @@ class Exchange:
         client = self._client
         lease = client.backend.acquire(client.info)
         if lease is not None:
-            connection = self._idle_connection(lease.server)
+            connection = client.pool.take(lease.server, not self.request.idempotent)
             if connection is not None:
+                self._reused = True
                 self._send(lease, connection, now)
                 return
         self._place_later(lease)
 
     def _idle_connection(self, server: Server) -> HttpClientProtocol | None:
         """One on which the server, as the kernel knows, has sent nothing since: neither bytes nor its end."""
-        pool = self._client.pool
-        while not self._fresh and (connection := pool.take(server)) is not None:
-            if connection.is_open(not self.request.idempotent):
-                self._reused = True
-                return connection
-        self._reused = False
-        return None
+        connection = None if self._fresh else self._client.pool.take(server, not self.request.idempotent)
+        self._reused = connection is not None
+        return connection
 
     def _place_later(self, lease: Lease | None) -> None:
         """The general path, which may wait: for a server with room, for a connection."""
@@ -156,6 +173,12 @@ class Exchange:
             access.leased = now
         request = self.request
         client = self._client
+        timeout = client.backend.settings.timeout_server
+        if request.encoded:  # the fast path
+            data = access.request_line + request.encoded + access.request_id + b"\r\n\r\n"
+            access.bytes_in += len(data)
+            connection.start(self, data, request.method == b"HEAD", timeout, now)
+            return
         if request.expects_continue:
             if self._kept is None and not self.request_sent:
                 client.await_body(CONTINUE_AFTER)
@@ -168,7 +191,7 @@ class Exchange:
             if not request.idempotent or len(self._kept) > KEPT:
                 self._forget_body()
         access.bytes_in += len(data)
-        connection.start(self, data, request.method == b"HEAD", client.backend.settings.timeout_server, now)
+        connection.start(self, data, request.method == b"HEAD", timeout, now)
 
     def request_data(self, payload: bytes, *, done: bool) -> None:
         """More of the request's body, from the client."""
@@ -260,6 +283,27 @@ class Exchange:
         self.request.expects_continue = False
         self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def is_plain(self) -> bool:
+        """Has the request no body, and does its client go on with HTTP/1.1?"""
+        request = self.request
+        return request.length == NO_BODY and self.keep and request.minor == 1 and not self._client.factory.stopping
+
+    def whole_response(self, head: ResponseHead, payload: bytes, now: float) -> None:
+        """The fast path of `response`: a usual head and all of its body, to a plain request."""
+        access = self.access
+        if not head.encoded:
+            self.response(head, payload, True, now)
+            return
+        self._stage = RESPONDING
+        self._connection = None  # it is in the pool already: a slow client must not pause it any more
+        access.responded = now
+        access.status = head.status
+        data = head.encoded + access.request_id + b"\r\n\r\n" + payload
+        access.bytes_out += len(data)
+        self._client.transport.write(data)
+        if self._stage is RESPONDING:
+            self._succeed(now)
+
     def response(self, head: ResponseHead, payload: bytes, done: bool, now: float) -> None:
         """The final response head, and what of the body came with it; `done` if that is all."""
         access = self.access
@@ -268,9 +312,6 @@ class Exchange:
         access.responded = now
         access.status = head.status
         length = self.response_length = head.length
-        if head.encoded and self.keep and self.request_sent and self.request.minor and not client.factory.stopping:
-            self._pass_on(b"%bX-Request-ID: %b\r\n\r\n%b" % (head.encoded, access.request_id, payload), done, now)
-            return
         framing = b""
         if length >= 0:
             if head.content_length is not None:
@@ -318,8 +359,8 @@ class Exchange:
         access.ended = now
         lease, self._lease = self._lease, None
         assert lease is not None
-        outcome = Outcome(OK, access.status, access.responded - access.connected, access.bytes_in, access.bytes_out)
-        give_back(lease, access, outcome)
+        note_load(lease, access)
+        lease.succeeded(access.status, access.responded - access.connected, access.bytes_in, access.bytes_out)
         self._client.exchange_done(self, now)
 
     def _write(self, data: bytes) -> None:

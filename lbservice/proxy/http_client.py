@@ -20,8 +20,9 @@ from lbservice.proxy.idle import IdlePool
 from lbservice.proxy.pace import Uptake
 from lbservice.proxy.splice import LONG
 from lbservice.proxy.transport import outstanding
+from lbservice.reactor import TURN
 from lbservice.wire.body import Body, reader
-from lbservice.wire.h1 import BadMessage, cut_head, parse_response, refuse_no_response
+from lbservice.wire.h1 import MEMORABLE, BadMessage, cut_head, parse_response, refuse_no_response, usual_response
 from lbservice.wire.message import UNTIL_CLOSE
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ class HttpClientProtocol(DialedProtocol):
 
     def connectionMade(self) -> None:
         self.transport.registerProducer(self, True)
-        self._is_quiet: Callable[[bool], bool] = getattr(self.transport, "transport", self.transport).is_quiet
+        connection = getattr(self.transport, "transport", self.transport)
+        self._fd: int = connection.fileno()
+        self._is_quiet: Callable[[], bool] = connection.is_quiet
         super().connectionMade()
 
     # -- for the exchange ------------------------------------------------------------------
@@ -149,7 +152,9 @@ class HttpClientProtocol(DialedProtocol):
 
     def is_open(self, sure: bool) -> bool:
         """Does the kernel, too, think that the server has neither closed it nor sent anything? `sure`: ask it now."""
-        if self._is_quiet(sure):
+        to_come = TURN.to_come
+        # Within a turn of the reactor its events tell whether anything had come when it began.
+        if self._is_quiet() if sure or to_come is None else self._fd not in to_come:
             return True
         self.close()
         return False
@@ -167,12 +172,33 @@ class HttpClientProtocol(DialedProtocol):
             exchange.from_server(data)
             return
         try:
-            if self._body is None:
-                self._head(exchange, data, self._seconds())
-            else:
+            if self._body is not None:
                 self._more(exchange, data)
+            elif self._buffer or not self._whole(exchange, data):
+                self._head(exchange, data, self._seconds())
         except BadMessage as bad:
             self._broken(Loss.BAD, bad.why)
+
+    def _whole(self, exchange: Exchange, data: bytes) -> bool:
+        """The fast path: a usual response that is all here, on a connection that can go into the pool.
+
+        What `_head` and `_release` decide one after the other is decided at once. It spares a quarter of what
+        a small request costs on this side.
+        """
+        end = data.find(b"\r\n\r\n", 0, MEMORABLE) + 4
+        head = usual_response(data[:end])
+        if head is None or len(data) - end != head.length or self._to_head or not exchange.is_plain():
+            return False
+        if not (self._reusable and self._reading and self.requests < MAX_REQUESTS):
+            return False
+        self.exchange = None
+        now = self._seconds()
+        if self._pool.put(self):
+            self._deadline.set(now, IDLE_SECONDS)
+        else:
+            self.close_softly()
+        exchange.whole_response(head, data[end:], now)
+        return True
 
     def _head(self, exchange: Exchange, data: bytes, now: float) -> None:
         seen = 0

@@ -21,11 +21,19 @@ from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.exchange import Exchange
 from lbservice.proxy.pace import WATCH, Intake, Uptake
 from lbservice.proxy.splice import LONG
-from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, host_of, tcp_state, unread
+from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, host_of, port_of, tcp_state, unread
 from lbservice.wire.body import Body, LengthBody, reader
 from lbservice.wire.forwarded import Introduction, usable_request_id
-from lbservice.wire.h1 import BadMessage, ForUs, cut_head, parse_request, refuse_no_request
-from lbservice.wire.message import NO_BODY
+from lbservice.wire.h1 import (
+    USUAL_LINE,
+    BadMessage,
+    ForUs,
+    cut_head,
+    parse_request,
+    refuse_no_request,
+    usual_request,
+)
+from lbservice.wire.message import NO_BODY, RequestHead, Usual
 from lbservice.wire.pages import error_response
 
 if TYPE_CHECKING:
@@ -60,15 +68,57 @@ class HttpServerProtocol(Protocol):
     server is held back, and no further request is begun.
     """
 
+    # Slots for what Twisted's own class keeps in the instance, too: without a dictionary an idle client is small.
+    __slots__ = (
+        "_began",
+        "_body",
+        "_buffer",
+        "_choked",
+        "_closing",
+        "_deadline",
+        "_encoded",
+        "_eof",
+        "_frontend",
+        "_gone",
+        "_held",
+        "_intake",
+        "_keep_alive",
+        "_name",
+        "_phase",
+        "_rested",
+        "_running",
+        "_secure",
+        "_told",
+        "_uptake",
+        "_usual",
+        "backend",
+        "clock",
+        "connected",
+        "encrypted",
+        "exchange",
+        "factory",
+        "has_asked",
+        "host",
+        "info",
+        "introduction",
+        "network",
+        "pool",
+        "seconds",
+        "transport",
+    )
+
     transport: Any
-    encrypted = False
-    has_asked = False
-    """Has it ever been served, and was kept?"""
-    introduction: Introduction
-    """What the servers are told of this client."""
+    factory: HttpFactory
 
     def __init__(self, factory: HttpFactory, address: Any) -> None:
-        self.factory: HttpFactory = factory
+        self.connected = 0
+        self.transport = None
+        self.encrypted = False
+        self.has_asked = False
+        """Has it ever been served, and was kept?"""
+        self.introduction: Introduction
+        """What the servers are told of this client."""
+        self.factory = factory
         self.backend = factory.backend
         self.pool = factory.pool
         self.network = factory.network
@@ -85,6 +135,9 @@ class HttpServerProtocol(Protocol):
         self._phase = HEAD
         self._buffer = b""
         self._body: Body | None = None
+        self._usual: Usual | None = None
+        """What stood behind the first line of the last usual request, and what a server got for it."""
+        self._encoded = b""
         self._began = -1.0
         self._rested = 0.0
         """When its last answer ended, or it came."""
@@ -113,7 +166,7 @@ class HttpServerProtocol(Protocol):
         self.introduction = Introduction(
             host.encode(),
             b"https" if self.encrypted else b"http",
-            self.transport.getHost().port,
+            port_of(self.transport),
             factory.via,
             trusted=trusted,
         )
@@ -133,7 +186,7 @@ class HttpServerProtocol(Protocol):
         if phase is HEAD:
             if self._choked:  # our earlier answers are still unread
                 self._keep(data)
-            else:
+            elif not self._said_again(data):
                 self._head(data)
         elif phase is BODY:
             self._more_body(data)
@@ -141,6 +194,25 @@ class HttpServerProtocol(Protocol):
             self._keep(data)
         elif phase is TUNNEL and self.exchange is not None:
             self.exchange.from_client(data)
+
+    def _said_again(self, data: bytes) -> bool:
+        """The fast path: one usual head, in which only the first line is not as in the request before.
+
+        Clients say the same again and again. One comparison stands for finding the head's end, reading its
+        fields and writing them anew: half of what a small request costs on this side.
+        """
+        usual = self._usual
+        if usual is None or self._buffer or not data.endswith(usual.said) or len(data) > self.factory.usual_size:
+            return False
+        line = USUAL_LINE.fullmatch(data, 0, len(data) - len(usual.said))
+        if line is None:
+            return False
+        request = usual_request(line, usual)
+        request.encoded = self._encoded
+        now = self.seconds()
+        self._phase = WAIT
+        self._begin(request, line[0], now, now, self.factory.next_request_id()).start(now)
+        return True
 
     def _keep(self, data: bytes) -> None:
         """Further requests: for later, and not without bound."""
@@ -191,19 +263,13 @@ class HttpServerProtocol(Protocol):
         factory = self.factory
         limits = factory.limits
         request = parse_request(head, limits.line, limits.fields, self._secure)
-        access = Access(True, self._name, self._frontend, self.backend.name, self._began)
-        self._began = -1.0
-        access.head_done = now
-        access.request_line = head[: head.index(b"\r")]
-        factory.frontend.requests += 1
-        exchange = self.exchange = Exchange(self, request, access)
-        if request.usual:
-            access.request_id = factory.next_request_id()
-            self._phase = WAIT
-            exchange.start(now)
-            return rest
+        if request.usual is not None and request.usual is not self._usual:
+            self._usual = request.usual
+            self._encoded = self.introduction.usual(request.usual)
         own_id = request.request_id
-        access.request_id = own_id if own_id and usable_request_id(own_id) else factory.next_request_id()
+        request_id = own_id if own_id and usable_request_id(own_id) else factory.next_request_id()
+        exchange = self._begin(request, head[: head.index(b"\r")], self._began, now, request_id)
+        self._began = -1.0
         if request.length == NO_BODY:
             self._phase = WAIT
         else:
@@ -221,6 +287,15 @@ class HttpServerProtocol(Protocol):
                     return b""
         exchange.start(now)
         return rest
+
+    def _begin(self, request: RequestHead, line: bytes, began: float, now: float, request_id: bytes) -> Exchange:
+        access = Access(True, self._name, self._frontend, self.backend.name, began)
+        access.head_done = now
+        access.request_line = line
+        access.request_id = request_id
+        self.factory.frontend.requests += 1
+        exchange = self.exchange = Exchange(self, request, access)
+        return exchange
 
     def _more_body(self, data: bytes) -> None:
         assert self.exchange is not None

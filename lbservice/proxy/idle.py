@@ -20,10 +20,17 @@ class IdlePool:
         self._idle: dict[Server, list[HttpClientProtocol]] = {}
         self.closed = False
 
-    def take(self, server: Server) -> HttpClientProtocol | None:
-        """An idle connection of the server, or None."""
+    def take(self, server: Server, sure: bool = True) -> HttpClientProtocol | None:
+        """An idle connection on which the server, as the kernel knows, has sent neither bytes nor its end; or None.
+
+        `sure`: the kernel is asked now, for a request that cannot be repeated.
+        """
         waiting = self._idle.get(server)
-        return waiting.pop() if waiting else None
+        while waiting:
+            connection = waiting.pop()
+            if connection.is_open(sure):
+                return connection
+        return None
 
     def put(self, connection: HttpClientProtocol) -> bool:
         """Keep a connection for later; False when there is no room, and the caller should close it."""

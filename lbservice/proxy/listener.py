@@ -26,6 +26,7 @@ from lbservice.proxy.http_server import HttpServerProtocol
 from lbservice.proxy.idle import IdlePool
 from lbservice.proxy.tcp import TcpServerProtocol
 from lbservice.proxy.transport import Network, plain_host
+from lbservice.wire.h1 import MEMORABLE
 
 Connection = HttpServerProtocol | TcpServerProtocol
 
@@ -198,6 +199,8 @@ class HttpFactory(FrontendFactory):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.limits = self.settings.limits
+        self.usual_size = min(self.limits.head, self.limits.line, MEMORABLE)
+        """Bytes of a head that may go the fast path."""
         self.wall = time.time
         """The time of day, in seconds since 1970."""
         self.via = (self.settings.via or "").encode()

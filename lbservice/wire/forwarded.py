@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lbservice.wire.message import RequestHead
+from lbservice.wire.message import RequestHead, Usual
 
 _LINE = re.compile(rb"([^:\r\n]++):(?>(?: ([^\r]*+))?)\r\n")
 _REQUEST_ID = re.compile(rb"[0-9A-Za-z._:/+=-]{1,128}")
@@ -22,7 +22,7 @@ class Introduction:
     Via field, or b"". A `trusted` peer is a proxy: what it says of its clients is kept.
     """
 
-    __slots__ = ("_common", "_peer", "_port", "_scheme", "_trusted", "_usual_via", "_via")
+    __slots__ = ("_common", "_peer", "_port", "_scheme", "_trusted", "_via")
 
     def __init__(self, peer: bytes, scheme: bytes, port: int, via: bytes, *, trusted: bool) -> None:
         self._peer = peer
@@ -30,22 +30,25 @@ class Introduction:
         self._port = port
         self._trusted = trusted
         self._via = via
-        self._usual_via = b"Via: 1.1 %b\r\n" % via if via else b""
         self._common = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d\r\n" % (
             peer,
             scheme,
             port,
         )
 
+    def usual(self, usual: Usual) -> bytes:
+        """For requests with a usual head: all that a server gets behind the request line, up to the request's id."""
+        via = b"Via: 1.1 %b\r\n" % self._via if self._via else b""
+        return b"\r\nHost: %b\r\n%b%bX-Forwarded-Host: %b\r\n%bX-Request-ID: " % (
+            usual.host,
+            usual.fields,
+            self._common,
+            usual.host,
+            via,
+        )
+
     def fields(self, request: RequestHead, request_id: bytes) -> bytes:
         """The field lines for one request."""
-        if request.usual and request.host is not None:
-            return b"%bX-Forwarded-Host: %b\r\nX-Request-ID: %b\r\n%b" % (
-                self._common,
-                request.host,
-                request_id,
-                self._usual_via,
-            )
         if self._trusted and request.forwarded:
             client = self._kept(request)
         elif request.host is not None:
@@ -56,7 +59,7 @@ class Introduction:
         if request.via:
             via = b"Via: %b, %b" % (request.via, via[5:]) if via else b"Via: %b\r\n" % request.via
         upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % request.upgrade if request.upgrade else b""
-        return b"%bX-Request-ID: %b\r\n%b%b" % (client, request_id, via, upgrade)
+        return b"%b%b%bX-Request-ID: %b\r\n" % (client, via, upgrade, request_id)
 
     def _kept(self, request: RequestHead) -> bytes:
         """Behind a trusted proxy: what it said is kept, the proxy itself joins X-Forwarded-For."""

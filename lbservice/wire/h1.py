@@ -20,7 +20,7 @@ import re
 from functools import lru_cache
 
 from lbservice.wire.headers import FORWARDING, METHOD, TCHAR, TOKEN, is_host, is_length, tokens
-from lbservice.wire.message import CHUNKED, NO_BODY, RequestHead, ResponseHead
+from lbservice.wire.message import CHUNKED, NO_BODY, RequestHead, ResponseHead, Usual
 
 
 class BadMessage(Exception):
@@ -81,10 +81,10 @@ def _lines_but(names: tuple[bytes, ...], token: bytes) -> bytes:
 # every head has, in their usual spelling. What does not match goes the general way; where a head can go
 # both ways, both give the same.
 _KEEP_ALIVE = rb"(?i:connection): (?i:keep-alive)\r\n"
-_USUAL_LINE = re.compile(rb"(GET|HEAD|POST|PUT|DELETE) (/[!-\"$-~]*+) HTTP/1\.1")
+USUAL_LINE = re.compile(rb"(GET|HEAD|POST|PUT|DELETE) (/[!-\"$-~]*+) HTTP/1\.1")
 _LINES = _lines_but(_SPECIAL, TOKEN.replace(b"_", b""))
 _USUAL_REQUEST = re.compile(
-    _LINES + rb"[Hh]ost: ([^\r]++)\r\n" + _LINES + rb"(?>(?:" + _KEEP_ALIVE + _LINES + rb")?)\r\n"
+    rb"\r\n" + _LINES + rb"[Hh]ost: ([^\r]++)\r\n" + _LINES + rb"(?>(?:" + _KEEP_ALIVE + _LINES + rb")?)\r\n"
 )
 _LINES = _lines_but(_SPECIAL_IN_RESPONSE, TOKEN)
 _USUAL_RESPONSE = re.compile(
@@ -96,6 +96,8 @@ REMEMBERED = 1000
 """Heads that are remembered: peers say the same again and again, and what was read once need not be read twice."""
 MEMORABLE = 2048
 """Bytes of a head that may be remembered."""
+_USUAL_FIELDS = 64
+"""Fields of a usual response, at most."""
 
 _OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
 """Connection options that are no field names."""
@@ -159,13 +161,11 @@ def parse_request(head: bytes, max_line: int, max_fields: int, secure: bool = Tr
     if len(head) > max_line:
         _refuse_long_lines(head, max_line)
     end = head.find(b"\r\n")
-    match = _USUAL_LINE.fullmatch(head, 0, end)
+    match = USUAL_LINE.fullmatch(head, 0, end)
     if match is not None and len(head) <= MEMORABLE:
-        usual = _usual_fields(head[end + 2 :])
-        if usual is not None and usual[0] <= max_fields:
-            request = RequestHead(match[1], match[2], 1, usual[1], usual[2])
-            request.usual = True
-            return request
+        usual = _usual(head[end:])
+        if usual is not None and usual.said.count(b"\n") <= max_fields + 2:
+            return usual_request(match, usual)
     match = _REQUEST.fullmatch(head)
     if match is None:
         head = _canonical(head)
@@ -185,13 +185,21 @@ def parse_request(head: bytes, max_line: int, max_fields: int, secure: bool = Tr
     return request
 
 
+def usual_request(line: re.Match[bytes], usual: Usual) -> RequestHead:
+    """The request of a line that matches `USUAL_LINE` and of what stands behind it."""
+    method, target = line.groups()
+    request = RequestHead(method, target, 1, usual.host, usual.fields)
+    request.usual = usual
+    return request
+
+
 @lru_cache(REMEMBERED)
-def _usual_fields(lines: bytes) -> tuple[int, bytes, bytes] | None:
-    """The fast path of a request's fields: how many, Host, and those to pass on; None if they are not usual."""
-    match = _USUAL_REQUEST.fullmatch(lines)
+def _usual(said: bytes) -> Usual | None:
+    """The fast path of what stands behind a request's first line; None if it is not usual."""
+    match = _USUAL_REQUEST.fullmatch(said)
     if match is None or not is_host(match[2]):
         return None
-    return lines.count(b"\n") - 1, match[2], match[1] + match[3] + (match[4] or b"")
+    return Usual(said, match[2], match[1] + match[3] + (match[4] or b""))
 
 
 def _take_request_fields(request: RequestHead, units: bytes) -> None:
@@ -331,9 +339,9 @@ def _why_no_request(head: bytes) -> BadMessage:
 def parse_response(head: bytes, max_fields: int, to_head: bool = False) -> ResponseHead:
     """One whole response head; `to_head` says that it answers a HEAD request. Raises BadMessage (502)."""
     if not to_head and len(head) <= MEMORABLE:
-        usual = _usual_response(head)
-        if usual is not None and usual[0] <= max_fields:
-            return usual[1]
+        usual = usual_response(head)
+        if usual is not None and head.count(b"\n") <= max_fields + 2:
+            return usual
     match = _RESPONSE.fullmatch(head)
     if match is None:
         head = _canonical(head)
@@ -351,17 +359,19 @@ def parse_response(head: bytes, max_fields: int, to_head: bool = False) -> Respo
 
 
 @lru_cache(REMEMBERED)
-def _usual_response(head: bytes) -> tuple[int, ResponseHead] | None:
-    """The fast path of a response: how many fields, and the head, which is shared; None if it is not usual."""
+def usual_response(head: bytes) -> ResponseHead | None:
+    """The fast path of a response, but to HEAD: the head, which is shared; None if it is not usual, or no head."""
     match = _USUAL_RESPONSE.fullmatch(head)
-    if match is None:
+    if match is None or head.count(b"\n") > _USUAL_FIELDS + 2:
         return None
     code, reason, before, behind, size, after, last = match.groups()
     response = ResponseHead(int(code), reason, 1, before + behind + after + (last or b""))
     response.length = response.content_length = int(size)
     if is_dated(response):
-        response.encoded = encode_response(response, b"Content-Length: %d\r\n" % response.length, b"")[:-2]
-    return head.count(b"\n") - 2, response
+        response.encoded = encode_response(response, b"Content-Length: %d\r\nX-Request-ID: " % response.length, b"")[
+            :-2
+        ]
+    return response
 
 
 def _take_response_fields(response: ResponseHead, units: bytes) -> bytes | None:
@@ -450,13 +460,12 @@ def _canonical_line(line: bytes) -> bytes:
 
 def encode_request(request: RequestHead, host: bytes, extra: bytes) -> bytes:
     """The head as we send it to a server: always HTTP/1.1, the framing ours, `extra` lines last."""
-    if not request.usual:
-        if request.length == CHUNKED:
-            extra += b"Transfer-Encoding: chunked\r\n"
-        elif request.has_length:
-            extra += b"Content-Length: %d\r\n" % request.length
-        if request.expects_continue:
-            extra += b"Expect: 100-continue\r\n"
+    if request.length == CHUNKED:
+        extra += b"Transfer-Encoding: chunked\r\n"
+    elif request.has_length:
+        extra += b"Content-Length: %d\r\n" % request.length
+    if request.expects_continue:
+        extra += b"Expect: 100-continue\r\n"
     return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (
         request.method,
         request.target,

@@ -36,19 +36,19 @@ def logged_errors() -> Iterator[list[LogEvent]]:
     assert [event.get("log_failure") or event.get("failure") or event for event in errors] == []
 
 
-@pytest.fixture(params=[True, False], ids=["fast", "general"])
-def fast(request: pytest.FixtureRequest) -> bool:
-    """Every test of a house runs twice: with write-through and splicing, and without."""
-    return bool(request.param)
+@pytest.fixture(params=["epoll", "fast", "general"])
+def paths(request: pytest.FixtureRequest) -> str:
+    """Every test of a house runs with all fast paths, with those that any reactor allows, and with none."""
+    return str(request.param)
 
 
 @pytest.fixture
-def make_house(fast: bool) -> Iterator[Callable[..., House]]:
+def make_house(paths: str) -> Iterator[Callable[..., House]]:
     """House, torn down at the end."""
     houses: list[House] = []
 
     def make(*args: Any, **kwargs: Any) -> House:
-        houses.append(House(*args, fast=fast, **kwargs))
+        houses.append(House(*args, fast=paths != "general", turns=paths == "epoll", **kwargs))
         return houses[-1]
 
     yield make

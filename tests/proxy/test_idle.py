@@ -24,6 +24,9 @@ class Parked:
         self.server = server
         self.closed = False
 
+    def is_open(self, sure: bool) -> bool:
+        return not self.closed
+
     def close(self) -> None:
         self.closed = True
 

@@ -22,10 +22,10 @@ ASK = b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: echo\r\
 AGREE = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
 
 
-@pytest.fixture
-def fast() -> bool:
+@pytest.fixture(params=["epoll", "fast"])
+def paths(request: pytest.FixtureRequest) -> str:
     """All of it is about splicing."""
-    return True
+    return str(request.param)
 
 
 @pytest.fixture(params=["tcp", "101"])

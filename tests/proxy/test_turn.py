@@ -12,9 +12,9 @@ from tests.support.house import House
 
 
 @pytest.fixture
-def fast() -> bool:
-    """There are no turns without write-through."""
-    return True
+def paths() -> str:
+    """These tests open their turns themselves."""
+    return "fast"
 
 
 @pytest.fixture

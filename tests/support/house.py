@@ -56,7 +56,8 @@ class House:
 
     Keywords are those of BackendSettings and FrontendSettings, and two of `maxconn`. With `listen_tls` the
     frontend and its clients speak TLS; with `server_tls` the balancer and its servers, which
-    show `cert`. Without `fast` neither write-through nor splicing is used.
+    show `cert`. Without `fast` neither write-through nor splicing is used; with `turns`, as with epoll, what is
+    written in a turn is sent at its end.
     """
 
     def __init__(
@@ -71,10 +72,12 @@ class House:
         server_tls: ServerTls | None = None,
         cert: str = "",
         fast: bool = True,
+        turns: bool = False,
         **backend: Any,
     ) -> None:
         self.clock = Clock()
         self.network = MemoryNetwork(self.clock, fast=fast)
+        self.network.turns = turns
         self.pool = IdlePool()
         self.log: list[Access] = []
         self.origins: list[Origin] = []

@@ -31,6 +31,7 @@ from twisted.internet.task import Clock
 
 from lbservice.proxy import transport
 from lbservice.proxy.splice import Pipes
+from lbservice.reactor import TURN
 
 Address = tuple[str, int]
 
@@ -314,9 +315,14 @@ class MemoryReactor(_PollLikeMixin, _DisconnectSelectableMixin):
         self._awake = False
         self._count()
         events = {each: self._events(each) for each in (*self._reads, *self._writes)}
-        for selectable, event in events.items():
-            if event and (selectable in self._reads or selectable in self._writes):
-                self._doReadOrWrite(selectable, selectable, event)
+        TURN.open |= self._network.turns
+        try:
+            for selectable, event in events.items():
+                if event and (selectable in self._reads or selectable in self._writes):
+                    self._doReadOrWrite(selectable, selectable, event)
+        finally:
+            if self._network.turns:
+                TURN.close()
         if any(self._events(each) for each in (*self._reads, *self._writes)):
             self.wake()
 
@@ -340,6 +346,9 @@ class _Port(transport._Port):
     def createInternetSocket(self) -> Any:
         return MemorySocket(self.network)
 
+    def accept_one(self) -> tuple[Any, Any]:
+        return self.socket.accept()
+
     def waited_for(self) -> bool:
         skt: Any = self.socket
         return bool(skt.readable)
@@ -349,7 +358,7 @@ class _Client(transport.ClientTransport):
     def createInternetSocket(self) -> Any:
         return MemorySocket(self.connector.network)
 
-    def is_quiet(self, sure: bool) -> bool:
+    def is_quiet(self) -> bool:
         skt: Any = self.socket
         return not (skt.readable or skt.hung_up)
 
@@ -386,6 +395,8 @@ class MemoryNetwork(transport.Network):
         self.pipes = Pipes(lambda: MemoryPipe(self)) if fast else None
         self.pipe_room = 64 * 1024
         """Bytes that a pipe holds; 0: no pipe is to be had."""
+        self.turns = False
+        """Are there turns (`lbservice.reactor.Turn`), as with the epoll reactor?"""
         self.pipes_open = 0
         self.spliced = 0
         """Bytes that were moved so."""

@@ -1,0 +1,74 @@
+"""What the choice of a server costs by itself: Backend.acquire and Lease.done, in this process."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.peers import OURS
+from benchmarks.result import Round
+from benchmarks.rounds import Left, Measure, Plan
+from lbservice import config, policies
+from lbservice.core.backend import Backend, Lease
+from lbservice.core.health import Health
+from lbservice.core.pick import OK, Outcome, PickInfo
+from lbservice.core.server import Server
+
+IN_FLIGHT = 50
+"""Leases that are open all the time."""
+BATCH = 1000
+BATCHES = 20
+
+
+def picking(balance: str, servers: int) -> Measure:
+    """Measures one policy with so many servers."""
+
+    def measure(plan: Plan, left_out: Left) -> Iterator[Round]:
+        for _ in range(plan.rounds):
+            yield {OURS: {"pick_us": min(batches(backend(balance, servers)))}}
+
+    return measure
+
+
+def backend(balance: str, servers: int) -> Backend:
+    """As the balancer makes it from lb.ini, with every server up."""
+    lines = "".join(f"server s{number} = 127.0.0.1:{number + 1}\n" for number in range(servers))
+    with TemporaryDirectory(prefix="lbservice-bench-") as folder:
+        path = Path(folder) / "lb.ini"
+        path.write_text(
+            f"[frontend web]\nlisten = 127.0.0.1:1\nbackend = app\n[backend app]\nbalance = {balance}\n{lines}"
+        )
+        settings = config.load(str(path)).backends[0]
+    made = Backend(settings, policies.make(settings.balance))
+    for each in settings.servers:
+        made.add(Server(made.name, each, Health()))
+    return made
+
+
+def batches(made: Backend) -> list[float]:
+    """CPU of a pick and its return, in microseconds; the mean of each batch."""
+    infos = [PickInfo(f"10.0.{number // 250}.{number % 250}") for number in range(BATCH)]
+    outcome = Outcome(OK, 200, 0.001, 100, 1000)
+    leases: deque[Lease] = deque(_lease(made, info) for info in infos[:IN_FLIGHT])
+    return [_timed(lambda: _turn_over(made, infos, outcome, leases)) / BATCH * 1e6 for _ in range(BATCHES)]
+
+
+def _turn_over(made: Backend, infos: list[PickInfo], outcome: Outcome, leases: deque[Lease]) -> None:
+    for info in infos:
+        leases.popleft().done(outcome)
+        leases.append(_lease(made, info))
+
+
+def _lease(made: Backend, info: PickInfo) -> Lease:
+    lease = made.acquire(info)
+    assert lease is not None, "no server is full here"
+    return lease
+
+
+def _timed(work: Callable[[], None]) -> float:
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
