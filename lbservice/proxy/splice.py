@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import termios
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -27,13 +28,15 @@ LONG = 256 * 1024
 """Bytes of a body that are still to come, or that have come through a tunnel in a row, for which it begins."""
 TAIL = 16 * 1024
 """The last bytes of a body, which go the ordinary way."""
-SIZE = 256 * 1024
+SIZE = 512 * 1024
 """Bytes that a pipe has room for. What comes in small pieces takes more of it than its bytes."""
 STRIDE = 128 * 1024
-"""Bytes that are in a pipe at most."""
+"""Bytes that are in a pipe at most, when the sink takes none of them."""
+AHEAD = 256 * 1024
+"""Bytes more that are taken at once for a sink which has sent all it had: its kernel takes those (decision 11)."""
 ENOUGH = 64 * 1024
 """With so many the source is held back, as it is by a transport's buffer. A pipe with less room is not worth it."""
-TURN = 512 * 1024
+SHARE = 512 * 1024
 """Bytes that a stream moves in one turn of the reactor: others want their turn, too."""
 MUCH = 16 * 1024
 """Bytes at once that count for a row."""
@@ -200,9 +203,10 @@ class Flow:
 
     def _pump(self, pipe: Any) -> int:
         """Move what is there, up to a bound; how much that was. What the sink does not take makes the source wait."""
-        source, body, total = self._source.socket, self._body, 0
-        while total < TURN:
-            size = min(STRIDE - pipe.held, body.left - TAIL)
+        source, sink, body, total = self._source.socket, self._sink.socket, self._body, 0
+        while total < SHARE:
+            most = STRIDE + AHEAD if not pipe.held and has_sent_all(sink) else STRIDE - pipe.held
+            size = min(most, body.left - TAIL)
             if size <= 0:
                 break
             try:
@@ -215,7 +219,7 @@ class Flow:
             body.skip(size)
             self._moved(size)
             try:
-                pipe.drain(self._sink.socket)
+                pipe.drain(sink)
             except OSError:
                 pass  # full, or broken: that is found out when it can be written to again
             if pipe.held and self._pipe is None:
@@ -279,6 +283,14 @@ class Flow:
         del sink.write
         pipe, self._pipe = self._pipe, None
         self._pipes.give(pipe)
+
+
+def has_sent_all(skt: Any) -> bool:
+    """Has the peer's kernel got everything that ours was given?"""
+    try:
+        return fcntl.ioctl(skt.fileno(), termios.TIOCOUTQ, bytes(4)) == bytes(4)
+    except OSError:
+        return False
 
 
 class Endless:
