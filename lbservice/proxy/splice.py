@@ -5,9 +5,10 @@ stream, nothing there, a sink that is closing, no pipe to be had) ends the flow 
 `recv` and `dataReceived`, which may begin another one. So the ordinary path sees every end, and the last bytes
 of every body.
 
-Bytes that the sink does not take stay in the pipe. Then the sink's producer is paused, as for bytes that wait
-in its buffer, and the source is not read until the pipe is empty: back-pressure and deadlines are those of the
-ordinary path. A flow has a pipe only while bytes are in it.
+Bytes that the sink does not take stay in the pipe. If they are many the sink's producer is paused, as for bytes
+that wait in its buffer, and the source is not read until the pipe is empty: back-pressure and deadlines are those
+of the ordinary path. What is written to the sink meanwhile waits behind them. A flow has a pipe only while bytes
+are in it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import termios
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -27,11 +29,15 @@ LONG = 256 * 1024
 TAIL = 16 * 1024
 """The last bytes of a body, which go the ordinary way."""
 SIZE = 512 * 1024
-"""Bytes that a pipe holds, and that a stream moves in one turn of the reactor: others want their turn, too."""
+"""Bytes that a pipe has room for. What comes in small pieces takes more of it than its bytes."""
 STRIDE = 128 * 1024
-"""Bytes that are taken at once at first. It doubles while the sink takes everything, so that slow ones keep little."""
-LEAST = 64 * 1024
-"""A pipe that holds less is not worth it."""
+"""Bytes that are in a pipe at most, when the sink takes none of them."""
+AHEAD = 256 * 1024
+"""Bytes more that are taken at once for a sink which has sent all it had: its kernel takes those (decision 11)."""
+ENOUGH = 64 * 1024
+"""With so many the source is held back, as it is by a transport's buffer. A pipe with less room is not worth it."""
+SHARE = 512 * 1024
+"""Bytes that a stream moves in one turn of the reactor: others want their turn, too."""
 MUCH = 16 * 1024
 """Bytes at once that count for a row."""
 LITTLE = 4 * 1024
@@ -57,7 +63,7 @@ class Pipe:
         try:
             fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, SIZE)
         except OSError:  # this user's pipes hold enough (pipe-user-pages-soft): it stays as it is
-            if fcntl.fcntl(self._in, fcntl.F_GETPIPE_SZ) < LEAST:
+            if fcntl.fcntl(self._in, fcntl.F_GETPIPE_SZ) < ENOUGH:
                 self.close()
                 raise
 
@@ -136,7 +142,7 @@ class Flow:
     Less than `least` bytes in a turn end it.
     """
 
-    __slots__ = ("_body", "_least", "_moved", "_pipe", "_pipes", "_sink", "_source", "_stride")
+    __slots__ = ("_body", "_least", "_moved", "_pipe", "_pipes", "_sink", "_source")
 
     def __init__(
         self, pipes: Pipes, source: Any, sink: Any, body: Body, moved: Callable[[int], None], least: int
@@ -147,7 +153,6 @@ class Flow:
         self._body = body
         self._moved = moved
         self._least = least
-        self._stride = STRIDE
         self._pipe: Any = None
         """The pipe, while bytes wait in it for the sink."""
         source.doRead = self.read
@@ -167,12 +172,17 @@ class Flow:
         if not sink.connected or sink.disconnecting or sink._writeDisconnecting or sink._aborting:
             return self._leave()
         sink.flush()
-        if self._pipe is not None or sink.dataBuffer or sink._tempDataLen:  # that must go out first
+        pipe = self._pipe
+        if sink.dataBuffer or sink._tempDataLen or sink.inflow not in (None, self):  # that must go out first
             self._hold()
             return None
-        pipe = self._pipes.take()
         if pipe is None:
-            return self._leave()
+            pipe = self._pipes.take()
+            if pipe is None:
+                return self._leave()
+        elif pipe.held >= ENOUGH:  # somebody else let it be read
+            self._hold()
+            return None
         moved = 0
         try:
             moved = self._pump(pipe)
@@ -193,9 +203,10 @@ class Flow:
 
     def _pump(self, pipe: Any) -> int:
         """Move what is there, up to a bound; how much that was. What the sink does not take makes the source wait."""
-        source, body, total = self._source.socket, self._body, 0
-        while total < SIZE:
-            size = min(self._stride, body.left - TAIL)
+        source, sink, body, total = self._source.socket, self._sink.socket, self._body, 0
+        while total < SHARE:
+            most = STRIDE + AHEAD if not pipe.held and has_sent_all(sink) else STRIDE - pipe.held
+            size = min(most, body.left - TAIL)
             if size <= 0:
                 break
             try:
@@ -208,17 +219,17 @@ class Flow:
             body.skip(size)
             self._moved(size)
             try:
-                pipe.drain(self._sink.socket)
+                pipe.drain(sink)
             except OSError:
                 pass  # full, or broken: that is found out when it can be written to again
-            if pipe.held:
-                self._stride = STRIDE
+            if pipe.held and self._pipe is None:
                 self._pipe = pipe
                 self._block()
+            if pipe.held >= ENOUGH:
+                self._hold()
                 break
-            if size <= self._stride // 2:  # the source has no more at present
+            if size <= STRIDE // 4:  # the source has no more at present
                 break
-            self._stride = min(2 * self._stride, SIZE)
         return total
 
     def _leave(self) -> Any:
@@ -242,10 +253,9 @@ class Flow:
         sink.doWrite = self.write
         sink.write = partial(tcp.Connection.write, sink)  # behind what is in the pipe
         sink.startWriting()
-        self._hold()
 
     def _hold(self) -> None:
-        """The source waits until the sink has nothing queued."""
+        """The source waits until the sink has nothing queued and nothing is in the pipe."""
         sink = self._sink
         sink.producerPaused = True
         sink.producer.pauseProducing()
@@ -273,6 +283,14 @@ class Flow:
         del sink.write
         pipe, self._pipe = self._pipe, None
         self._pipes.give(pipe)
+
+
+def has_sent_all(skt: Any) -> bool:
+    """Has the peer's kernel got everything that ours was given?"""
+    try:
+        return fcntl.ioctl(skt.fileno(), termios.TIOCOUTQ, bytes(4)) == bytes(4)
+    except OSError:
+        return False
 
 
 class Endless:

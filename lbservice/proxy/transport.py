@@ -30,13 +30,9 @@ BACKLOG = 1024
 ACCEPTS = 100
 """Connections that are accepted in one turn of the reactor."""
 BUFFER = 64 * 1024
-"""Bytes that may wait to be written before the other side is held back."""
+"""Bytes that are read at a time, and that may wait to be written before the other side is held back."""
 REST = 0.5
 """Seconds without accepting after a lack of open files."""
-
-READ = 64 * 1024
-MOST = 128 * 1024
-"""Bytes that are read at once: at first, and from a peer that keeps bringing as much."""
 
 _LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """Accept errors that are about us; any other is about one client, or passes (accept(2))."""
@@ -48,7 +44,7 @@ _HOT = (
     *("_tempDataBuffer", "_tempDataLen", "_writeDisconnected", "_writeDisconnecting", "bufferSize", "connected"),
     *("dataBuffer", "disconnected", "disconnecting", "offset", "producer", "producerPaused", "protocol", "reactor"),
     *("socket", "streamingProducer"),
-    *("inflow", "outflow", "readSize", "unflushed"),
+    *("inflow", "outflow", "unflushed"),
 )
 """Twisted's attributes that a small message touches, and ours: slots are ten times as fast as defaults of the class."""
 
@@ -64,7 +60,6 @@ def _reset(connection: Any) -> None:
     connection.offset = 0
     connection.producer = None
     connection.producerPaused = connection.streamingProducer = False
-    connection.readSize = READ  # bytes that the next read takes
     connection.outflow = None  # the Flow that takes what is read
     connection.inflow = None  # the Flow whose pipe holds bytes for us
 
@@ -106,21 +101,17 @@ class _WriteThrough:
             super().write(data[sent:] if sent else data)  # type: ignore[misc] # of tcp.Connection
 
     def doRead(self: Any) -> Any:
-        """As Twisted's own, with a call less, and with a buffer that grows while it is filled."""
-        size = self.readSize
+        """As Twisted's own, with a call less."""
         try:
-            data = self.socket.recv(size)
+            data = self.socket.recv(self.bufferSize)
         except BlockingIOError:
             return None
         except OSError:
             return main.CONNECTION_LOST
-        if len(data) == size:  # there may be more
+        if len(data) == self.bufferSize:  # there may be more
             TURN.expect(self.socket.fileno())
-            self.readSize = min(2 * size, MOST)
         elif not data:
             return main.CONNECTION_DONE
-        elif size > READ and len(data) <= size // 4:
-            self.readSize = READ
         self.protocol.dataReceived(data)
         return None
 

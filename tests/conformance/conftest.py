@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.proxy.conftest import logged_errors, make_house, modules_stay
 
 __all__ = ["logged_errors", "make_house", "modules_stay"]
+
+
+@pytest.fixture
+def paths() -> str:
+    """What is valid does not depend on how bytes are moved."""
+    return "epoll"
