@@ -1,4 +1,4 @@
-"""What the choice of a server costs by itself: Backend.acquire and Lease.done, in this process."""
+"""What the choice of a server costs by itself: Backend.acquire and Lease.succeeded, in this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.rounds import Left, Measure, Plan
 from lbservice import config, policies
 from lbservice.core.backend import Backend, Lease
 from lbservice.core.health import Health
-from lbservice.core.pick import OK, Outcome, PickInfo
+from lbservice.core.pick import PickInfo
 from lbservice.core.server import Server
 
 IN_FLIGHT = 50
@@ -51,14 +51,13 @@ def backend(balance: str, servers: int) -> Backend:
 def batches(made: Backend) -> list[float]:
     """CPU of a pick and its return, in microseconds; the mean of each batch."""
     infos = [PickInfo(f"10.0.{number // 250}.{number % 250}") for number in range(BATCH)]
-    outcome = Outcome(OK, 200, 0.001, 100, 1000)
     leases: deque[Lease] = deque(_lease(made, info) for info in infos[:IN_FLIGHT])
-    return [_timed(lambda: _turn_over(made, infos, outcome, leases)) / BATCH * 1e6 for _ in range(BATCHES)]
+    return [_timed(lambda: _turn_over(made, infos, leases)) / BATCH * 1e6 for _ in range(BATCHES)]
 
 
-def _turn_over(made: Backend, infos: list[PickInfo], outcome: Outcome, leases: deque[Lease]) -> None:
+def _turn_over(made: Backend, infos: list[PickInfo], leases: deque[Lease]) -> None:
     for info in infos:
-        leases.popleft().done(outcome)
+        leases.popleft().succeeded(200, 0.001, 100, 1000)
         leases.append(_lease(made, info))
 
 
