@@ -53,29 +53,14 @@ LINES = st.sampled_from(
 )
 REQUEST_LINES = st.sampled_from(
     [
-        b"GET / HTTP/1.1",
-        b"HEAD /a?b=c HTTP/1.1",
-        b"POST / HTTP/1.1",
-        b"GET / HTTP/1.0",
-        b"GET http://a/ HTTP/1.1",
-        b"GET  / HTTP/1.1",
-        b"OPTIONS * HTTP/1.1",
-        b"GET /# HTTP/1.1",
-        b'GET /"\\ HTTP/1.1',
-        b"get / HTTP/1.1",
+        *(b"GET / HTTP/1.1", b"HEAD /a?b=c HTTP/1.1", b"POST / HTTP/1.1", b"GET / HTTP/1.0", b"GET http://a/ HTTP/1.1"),
+        *(b"GET  / HTTP/1.1", b"OPTIONS * HTTP/1.1", b"GET /# HTTP/1.1", b'GET /"\\ HTTP/1.1', b"get / HTTP/1.1"),
     ]
 )
 STATUS_LINES = st.sampled_from(
     [
-        b"HTTP/1.1 200 OK",
-        b"HTTP/1.1 404 Not Found",
-        b"HTTP/1.1 204 No Content",
-        b"HTTP/1.1 304 Not Modified",
-        b"HTTP/1.0 200 OK",
-        b"HTTP/1.1 200",
-        b"HTTP/1.1 100 Continue",
-        b"HTTP/1.1 101 x",
-        b"HTTP/1.1 700 x",
+        *(b"HTTP/1.1 200 OK", b"HTTP/1.1 404 Not Found", b"HTTP/1.1 204 No Content", b"HTTP/1.1 304 Not Modified"),
+        *(b"HTTP/1.0 200 OK", b"HTTP/1.1 200", b"HTTP/1.1 100 Continue", b"HTTP/1.1 101 x", b"HTTP/1.1 700 x"),
     ]
 )
 
