@@ -46,7 +46,7 @@ _HOT = (
     *("socket", "streamingProducer"),
     *("inflow", "outflow", "unflushed"),
 )
-"""Attributes of Twisted's, and ours, that a small message touches: slots are four times as fast as the class's defaults."""
+"""What a small message touches, of Twisted's and ours: slots are four times as fast as defaults of the class."""
 
 
 def _reset(connection: Any) -> None:
