@@ -431,8 +431,11 @@ class Exchange:
         self._client.hold()
 
     def release_client(self) -> None:
-        """The server takes more."""
-        self._client.release()
+        """The server takes more: let the client go on, unless it has left. Bytes that it had sent can still be read."""
+        if self._client.has_left():
+            self.client_lost()
+        else:
+            self._client.release()
 
     def hold_server(self) -> None:
         """The client does not take the response fast enough."""

@@ -560,7 +560,7 @@ class HttpServerProtocol(Protocol):
         uptake, intake = self._uptake, self._intake
         look = now + self.factory.settings.timeout_client
         if self._held:
-            if self._has_left():
+            if self.has_left():
                 exchange.client_lost()
                 return
             look = now + WATCH
@@ -593,7 +593,7 @@ class HttpServerProtocol(Protocol):
         before, self._told = self._told, exchange.access.bytes_out
         return self._told != before and exchange.access.responded >= 0
 
-    def _has_left(self) -> bool:
+    def has_left(self) -> bool:
         """Has the client gone, though we do not read? By a reset, or its end comes before the body's."""
         state = tcp_state(self.transport)
         if state == TCP_CLOSE_WAIT and self._phase is BODY and isinstance(self._body, LengthBody):

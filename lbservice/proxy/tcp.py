@@ -56,9 +56,12 @@ class _End:
         self._watch.set(self.clock.seconds(), WATCH)
 
     def release(self) -> None:
-        """Read again."""
+        """Read again, unless it was reset meanwhile. What had come before could still be read, for whom?"""
         self._held = False
-        self.transport.resumeProducing()
+        if tcp_state(self.transport) == TCP_CLOSE:
+            self.transport.abortConnection()
+        else:
+            self.transport.resumeProducing()
 
     def _look(self) -> None:
         if self._held and tcp_state(self.transport) == TCP_CLOSE:
