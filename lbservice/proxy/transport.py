@@ -120,7 +120,8 @@ class _WriteThrough:
 
         Twisted asks epoll for a turn more, to see whether there is something left to be written.
         """
-        if not TURN.open or self.producer is not None or self._writeDisconnecting or not self.connected:
+        stock = self.producer is not None or self._writeDisconnecting or self._aborting or not self.connected
+        if stock or not TURN.open:
             super().loseConnection()  # type: ignore[misc] # of tcp.Connection
         elif not self.disconnecting:
             self.disconnecting = 1
@@ -131,7 +132,7 @@ class _WriteThrough:
         """The end of the turn in which the connection was given up."""
         if self._tempDataLen or self.dataBuffer or self.inflow is not None:
             self.startWriting()  # the rest of the stock way: it closes when all is written
-        elif self.connected:
+        elif self.connected and not self._aborting:
             self.connectionLost(_DONE)
 
     def connectionLost(self: Any, reason: Any) -> None:

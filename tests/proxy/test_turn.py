@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from lbservice.proxy.transport import outstanding
 from lbservice.reactor import TURN
 from tests.support.house import House
+
+MakeHouse = Callable[..., House]
 
 
 @pytest.fixture
@@ -53,3 +55,41 @@ def test_who_has_gone_meanwhile_sends_nothing(house: House, turn: None) -> None:
     TURN.close()
     house.run()
     assert house.log == []
+
+
+@pytest.mark.parametrize("abort_first", [True, False])
+def test_who_is_given_up_and_cut_off_in_one_turn_is_cut_off(make_house: MakeHouse, abort_first: bool) -> None:
+    house = make_house(mode="tcp")
+    house.origin(1, raw=True)
+    client = house.client()
+    client.send(b"hello")
+    house.run()
+    TURN.open = True
+    for cut_off in (True, False) if abort_first else (False, True):
+        if cut_off:
+            client.transport.abortConnection()
+        else:
+            client.transport.loseConnection()
+    TURN.close()
+    house.run()
+    assert (house.origins[0].last.fate, house.endings) == ("reset", ["CD"])
+
+
+def test_who_is_given_up_is_closed_at_the_end_of_the_turn_when_its_bytes_are_sent(make_house: MakeHouse) -> None:
+    house = make_house(mode="tcp")
+    house.origin(1, raw=True)
+    client = house.client()
+    client.send(b"hello")
+    house.run()
+    TURN.open = True
+    client.send(b", and bye")
+    client.transport.loseConnection()
+    assert client.fate is None
+    TURN.close()
+    assert client.fate == "closed"
+    house.run()
+    server = house.origins[0].last
+    assert (server.take(), server.eof) == (b"hello, and bye", True)
+    server.close()
+    house.run()
+    assert house.endings == ["--"]
