@@ -26,7 +26,7 @@ from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.dial import DialedProtocol
 from lbservice.proxy.pace import WATCH
 from lbservice.proxy.placing import Placement, Unplaced, give_back
-from lbservice.proxy.transport import TCP_CLOSE, host_of, tcp_state
+from lbservice.proxy.transport import host_of, was_reset
 from lbservice.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class _End:
     def release(self) -> None:
         """Read again, unless it was reset meanwhile. What had come before could still be read, for whom?"""
         self._held = False
-        if tcp_state(self.transport) == TCP_CLOSE:
+        if was_reset(self.transport):
             self.transport.abortConnection()
         else:
             self.transport.resumeProducing()
 
     def _look(self) -> None:
-        if self._held and tcp_state(self.transport) == TCP_CLOSE:
+        if self._held and was_reset(self.transport):
             self.transport.abortConnection()
         elif self._held and self._watch is not None:
             self._watch.set(self.clock.seconds(), WATCH)

@@ -396,6 +396,18 @@ def tcp_state(transport: Any) -> int:
         return 0
 
 
+def was_reset(transport: Any) -> bool:
+    """Has the peer reset the connection? Also of one that is not being read. It can be asked once.
+
+    The state alone does not tell: when both sides have closed their halves it is over, too, and there may be
+    bytes that we have not read yet.
+    """
+    if tcp_state(transport) != TCP_CLOSE:
+        return False
+    skt = getattr(getattr(transport, "transport", transport), "socket", None)
+    return skt is not None and bool(skt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+
 def unread(transport: Any) -> int:
     """Bytes that the kernel holds for us."""
     skt = getattr(getattr(transport, "transport", transport), "socket", None)

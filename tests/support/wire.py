@@ -224,7 +224,7 @@ class MemorySocket:
         if option == socket.TCP_INFO and level == socket.IPPROTO_TCP:
             return bytes([transport.TCP_CLOSE if self.broken else transport.TCP_CLOSE_WAIT if self.eof else 1])
         error, self._error = self._error, 0
-        return error
+        return error or (errno.ECONNRESET if self.broken else 0)
 
     def getsockname(self) -> Address:
         return self.local
