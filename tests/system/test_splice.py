@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lbservice.proxy.pace import WATCH
 from tests.support.accessline import HTTP_LINE, TCP_LINE, parse
 from tests.support.client import Connection
 from tests.support.pattern import new_digest, pattern, pattern_digest
@@ -232,3 +233,32 @@ def test_a_server_that_breaks_off_is_never_taken_for_one_that_ends(tmp_path: Pat
                 client.close()
             lines = balancer.wait_for_access(20)
     assert {parse(line, HTTP_LINE if mode == "http" else TCP_LINE)["state"][0] for line in lines} == {"S"}
+
+
+@pytest.mark.parametrize("size", [350_000, 420_000, 500_000])
+def test_an_end_that_is_over_but_not_read_is_no_reset(tmp_path: Path, size: int, paths: str) -> None:
+    """The client has closed its half; the server sends its last bytes and closes, and nobody reads for a while."""
+    port = free_port()
+    with PlayedServer() as played:
+        config = lb_ini(port, [played.line], top=paths, frontend="mode = tcp", backend="check = none")
+        with Balancer(tmp_path, config) as balancer, socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(10)
+            client.connect(("127.0.0.1", port))
+            client.sendall(b"hello")
+            client.shutdown(socket.SHUT_WR)
+            server = played.accept()
+            assert server.read_until(b"hello") == b"hello"
+            assert server.socket.recv(1) == b""
+
+            def say_and_close() -> None:
+                server.send(bytes(size))
+                server.close()
+
+            with meanwhile(say_and_close):
+                time.sleep(3 * WATCH)  # so often it is looked whether the server is still there
+                got = 0
+                while data := client.recv(1 << 16):
+                    got += len(data)
+            (line,) = balancer.wait_for_access(1)
+    assert (got, parse(line, TCP_LINE)["state"]) == (size, "--")
