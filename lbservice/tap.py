@@ -18,7 +18,6 @@ from lbservice.core.settings import Settings
 from lbservice.errors import ConfigError, StartError
 from lbservice.reactor import use_direct_dispatch, use_monotonic_time
 from lbservice.services.balancer import Balancer
-from lbservice.services.collector import Collector
 from lbservice.services.control import Control
 from lbservice.services.eventlog import EventLog
 from lbservice.services.signals import Signals
@@ -69,7 +68,6 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
     if settings.manhole is not None:
         manhole(settings.manhole, Control(balancer), reactor).setServiceParent(tree)
     Signals(balancer, reactor).setServiceParent(tree)
-    Collector(reactor, lambda: balancer.in_flight).setServiceParent(tree)
     return tree
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from random import Random
 from typing import Any
 
@@ -62,11 +63,6 @@ class Balancer(Service):
             factory = HttpFactory if frontend_settings.mode == "http" else TcpFactory
             backend = self.backends[frontend_settings.backend]
             self._factories.append(factory(frontend, backend, self.pool, network, clock, eventlog.access, admission))
-
-    @property
-    def in_flight(self) -> int:
-        """Requests and sessions that are with a server now."""
-        return sum(backend.in_flight for backend in self.backends.values())
 
     @property
     def uptime(self) -> float:
@@ -156,6 +152,9 @@ class Balancer(Service):
                     wanted=frontend.settings.maxconn,
                     possible=frontend.maxconn,
                 )
+        # What is there now stays for good: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
