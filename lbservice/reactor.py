@@ -23,20 +23,17 @@ class Turn:
     after the other at the end of a turn, the messages of many requests find it awake already.
     """
 
-    __slots__ = ("leaving", "open", "to_come", "waiting")
+    __slots__ = ("leaving", "number", "open", "to_come", "waiting")
 
     def __init__(self) -> None:
         self.open = False
+        self.number = 0
+        """Turns are numbered as they come."""
         self.waiting: list[Any] = []
         self.leaving: list[Any] = []
         """Transports that are to be closed when all have sent."""
         self.to_come: dict[int, int] | None = None
         """The turn's events that are still to be handled, by file number; None if there may be more."""
-
-    def expect(self, fd: int) -> None:
-        """There may be more to read in this file than this turn has read."""
-        if self.to_come is not None:
-            self.to_come[fd] = EPOLLIN
 
     def close(self) -> None:
         """Let everybody send."""
@@ -44,13 +41,16 @@ class Turn:
         self.to_come = None
         waiting, self.waiting = self.waiting, []
         for transport in waiting:
-            transport.flush()
+            try:
+                transport.flush()
+            except BaseException:  # whatever is wrong with one costs only that one
+                _log.failure("sending to {transport}", transport=transport)
         if self.leaving:
             leaving, self.leaving = self.leaving, []
             for transport in leaving:
                 try:
                     transport.leave()
-                except BaseException:  # whatever is wrong with one costs only that one
+                except BaseException:  # the same
                     _log.failure("closing {transport}", transport=transport)
 
 
@@ -84,6 +84,7 @@ def use_direct_dispatch(reactor: Any) -> None:
         events = poll(-1 if timeout is None else timeout, EVENTS)
         to_come = dict(events)
         TURN.to_come = to_come if len(events) < EVENTS else None
+        TURN.number += 1
         TURN.open = True
         try:
             for fd, event in events:

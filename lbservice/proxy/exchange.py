@@ -115,16 +115,21 @@ class Exchange:
         client = self._client
         lease = client.backend.acquire(client.info)
         if lease is not None:
-            connection = client.pool.take(lease.server, not self.request.idempotent)
+            connection = client.pool.take(lease.server, not self.repeatable)
             if connection is not None:
                 self._reused = True
                 self._send(lease, connection, now)
                 return
         self._place_later(lease)
 
+    @property
+    def repeatable(self) -> bool:
+        """Is it sure that it can be sent again? A body may be too long to be held."""
+        return self.request.idempotent and self.request.length == NO_BODY
+
     def _idle_connection(self, server: Server) -> HttpClientProtocol | None:
         """One on which the server, as the kernel knows, has sent nothing since: neither bytes nor its end."""
-        connection = None if self._fresh else self._client.pool.take(server, not self.request.idempotent)
+        connection = None if self._fresh else self._client.pool.take(server, not self.repeatable)
         self._reused = connection is not None
         return connection
 

@@ -108,9 +108,7 @@ class _WriteThrough:
             return None
         except OSError:
             return main.CONNECTION_LOST
-        if len(data) == self.bufferSize:  # there may be more
-            TURN.expect(self.socket.fileno())
-        elif not data:
+        if not data:
             return main.CONNECTION_DONE
         self.protocol.dataReceived(data)
         return None
@@ -130,9 +128,11 @@ class _WriteThrough:
 
     def leave(self: Any) -> None:
         """The end of the turn in which the connection was given up."""
+        if not self.connected or self._aborting:
+            return
         if self._tempDataLen or self.dataBuffer or self.inflow is not None:
             self.startWriting()  # the rest of the stock way: it closes when all is written
-        elif self.connected and not self._aborting:
+        else:
             self.connectionLost(_DONE)
 
     def connectionLost(self: Any, reason: Any) -> None:
@@ -263,6 +263,7 @@ class _Port(tcp.Port):
             if self.door is not None and not self.door.admits(address[0]):
                 skt.close()
                 continue
+            transport = None
             try:
                 protocol: Any = self.factory.buildProtocol(self._buildAddr(address[:2]))  # type: ignore[union-attr]
                 transport = self.transport(skt, protocol, address, self, self.sessionno, self.reactor)
@@ -270,7 +271,10 @@ class _Port(tcp.Port):
                 protocol.makeConnection(transport)
             except Exception:  # one client's trouble must not close the port, as the reactor would
                 _log.failure("accepting a connection")
-                skt.close()
+                if transport is None:
+                    skt.close()
+                else:  # the reactor knows it already
+                    transport.abortConnection()
 
     def accept_one(self) -> tuple[Any, Any]:
         """As `socket.accept`, but without asking the new socket for its family and type, which are known."""

@@ -10,6 +10,7 @@ from lbservice.core.server import Server
 from lbservice.core.settings import ServerSettings
 from lbservice.proxy.http_client import HttpClientProtocol
 from lbservice.proxy.idle import IdlePool
+from lbservice.reactor import TURN
 from tests.support.actors import OK, wait
 from tests.support.house import House
 
@@ -150,3 +151,21 @@ def test_a_server_that_is_removed_loses_its_idle_connections(house: House) -> No
     assert (list(house.backend), server.in_flight) == ([server], 1)
     house.run(1)
     assert (list(house.backend), origin.open, len(house.pool)) == ([], 0, 0)
+
+
+def test_in_a_turn_its_events_tell_but_not_of_what_has_answered_in_it(house: House) -> None:
+    house.origin(1)
+    client = house.client()
+    client.send(GET)
+    house.run()
+    (connection,) = next(iter(house.pool._idle.values()))
+    TURN.to_come, TURN.number = {}, 7
+    try:
+        connection._is_quiet = lambda: False
+        connection._pooled_in = 6
+        assert connection.is_open(sure=False)
+        connection._pooled_in = 7
+        assert not connection.is_open(sure=False)
+    finally:
+        TURN.to_come = None
+    house.run()

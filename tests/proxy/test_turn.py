@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
 
 from lbservice.proxy.transport import outstanding
 from lbservice.reactor import TURN
@@ -93,3 +95,21 @@ def test_who_is_given_up_is_closed_at_the_end_of_the_turn_when_its_bytes_are_sen
     server.close()
     house.run()
     assert house.endings == ["--"]
+
+
+def test_who_is_reset_before_the_end_of_the_turn_with_bytes_queued_is_left_alone(make_house: MakeHouse) -> None:
+    house = make_house(mode="tcp")
+    house.origin(1, raw=True)
+    client = house.client()
+    client.send(b"hello")
+    house.run()
+    TURN.open = True
+    client.transport._tempDataBuffer.append(b"more")
+    client.transport._tempDataLen = 4
+    client.transport.loseConnection()
+    client.transport.connectionLost(Failure(ConnectionLost()))
+    TURN.close()
+    house.run()
+    assert client.fate == "reset"
+    house.origins[0].last.close()
+    house.run()
