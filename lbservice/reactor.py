@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from select import EPOLLIN
+from select import EPOLLERR, EPOLLHUP, EPOLLIN
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
@@ -12,6 +12,7 @@ from twisted.logger import Logger
 _log = Logger()
 
 
+_BROKEN = EPOLLERR | EPOLLHUP
 EVENTS = 1024
 """Events that are taken from the kernel in one turn; more of them are the next turn's."""
 
@@ -75,10 +76,15 @@ def use_direct_dispatch(reactor: Any) -> None:
     Something to read and nothing else, which nearly every event is, needs no more than `doRead`; the
     rest goes to the reactor's own `_doReadOrWrite`. What is written meanwhile is sent at the end of the
     turn (see `Turn`). Any other reactor stays as it is.
+
+    An error and nothing to read is no end: the stock reactor calls it a clean one when the socket was being
+    read, but a reset may be told like that, in the moment before the kernel has closed the connection. So it
+    is read, and `recv` tells.
     """
     if type(reactor) is not EPollReactor:
         return
     poll, selectables, dispatch = reactor._poller.poll, reactor._selectables, reactor._doReadOrWrite
+    reads = reactor._reads
 
     def iterate(timeout: float | None) -> None:
         events = poll(-1 if timeout is None else timeout, EVENTS)
@@ -93,6 +99,8 @@ def use_direct_dispatch(reactor: Any) -> None:
                 if selectable is None:
                     continue
                 if event != EPOLLIN:
+                    if event & _BROKEN and fd in reads:
+                        event |= EPOLLIN
                     dispatch(selectable, fd, event)
                     continue
                 try:
