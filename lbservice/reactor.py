@@ -9,12 +9,12 @@ from typing import Any
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import Logger
 
-_log = Logger()
-
-
-_BROKEN = EPOLLERR | EPOLLHUP
 EVENTS = 1024
 """Events that are taken from the kernel in one turn; more of them are the next turn's."""
+
+_BROKEN = EPOLLERR | EPOLLHUP
+
+_log = Logger()
 
 
 class Turn:

@@ -17,17 +17,13 @@ class LeastConn(Policy):
 
     def __init__(self) -> None:
         self._turns = RoundRobin()
-        self._servers = 0
-        self._equal = False
         self._last = -1
 
     def rebuild(self, servers: Sequence[Server]) -> None:
         self._turns.rebuild(servers)
-        self._servers = len(servers)
-        self._equal = len({server.weight for server in servers}) < 2
 
     def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
-        if self._equal and len(candidates) == self._servers:
+        if self._turns.equal and len(candidates) == len(self._turns.ring):
             return self._nearest(candidates)
         loads = [server.in_flight / server.weight for server in candidates]
         least = min(loads)

@@ -17,20 +17,22 @@ class RoundRobin(Policy):
     """
 
     def __init__(self) -> None:
-        self._ring: tuple[Server, ...] = ()
-        self._equal = False
+        self.ring: tuple[Server, ...] = ()
+        """The servers, in the order of their turns."""
+        self.equal = False
+        """Have they all the same weight?"""
         self._turn = -1
         self._credit: dict[Server, int] = {}
 
     def rebuild(self, servers: Sequence[Server]) -> None:
-        self._ring = tuple(servers)
-        self._equal = len({server.weight for server in servers}) < 2
+        self.ring = tuple(servers)
+        self.equal = len({server.weight for server in servers}) < 2
         self._credit = {server: self._credit.get(server, 0) for server in servers}
 
     def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
-        if not self._equal:
+        if not self.equal:
             return self.smooth(candidates)
-        ring = self._ring
+        ring = self.ring
         if len(candidates) < len(ring):
             return self._next(candidates)
         self._turn = turn = (self._turn + 1) % len(ring)
@@ -42,7 +44,7 @@ class RoundRobin(Policy):
         With a turn of its own, or one counted in candidates, retries would fall into step with the
         failing server's turns, and give all its requests to the same neighbour.
         """
-        ring = self._ring
+        ring = self.ring
         for _ in ring:
             self._turn = turn = (self._turn + 1) % len(ring)
             if ring[turn] in candidates:

@@ -177,26 +177,28 @@ class Exchange:
         if access.leased < 0:
             access.leased = now
         request = self.request
-        client = self._client
-        timeout = client.backend.settings.timeout_server
         if request.encoded:  # the fast path
             data = access.request_line + request.encoded + access.request_id + b"\r\n\r\n"
-            access.bytes_in += len(data)
-            connection.start(self, data, request.method == b"HEAD", timeout, now)
-            return
+        else:
+            data = self._encoded(lease.server)
+        access.bytes_in += len(data)
+        connection.start(self, data, request.method == b"HEAD", self._client.backend.settings.timeout_server, now)
+
+    def _encoded(self, server: Server) -> bytes:
+        """The general path: the head for this server, and what is kept of the body."""
+        request, client = self.request, self._client
         if request.expects_continue:
             if self._kept is None and not self.request_sent:
                 client.await_body(CONTINUE_AFTER)
             else:
                 request.expects_continue = False  # the client did not wait
-        host = request.host or lease.server.settings.address.encode()
-        data = encode_request(request, host, client.introduction.fields(request, access.request_id))
+        host = request.host or server.settings.address.encode()
+        data = encode_request(request, host, client.introduction.fields(request, self.access.request_id))
         if self._kept:
             data += self._kept
             if not request.idempotent or len(self._kept) > KEPT:
                 self._forget_body()
-        access.bytes_in += len(data)
-        connection.start(self, data, request.method == b"HEAD", timeout, now)
+        return data
 
     def request_data(self, payload: bytes, *, done: bool) -> None:
         """More of the request's body, from the client."""

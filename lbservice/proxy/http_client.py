@@ -73,8 +73,8 @@ class HttpClientProtocol(DialedProtocol):
         self._reusable = True
         self._interim = 0
         self._tunnel = False
-        self._pooled_in = -1
-        """The reactor's turn in which its last answer ended."""
+        self.pooled_in = -1
+        """The reactor's turn in which the pool has got it, after its last answer."""
         self._reading = True
         self._uptake: Uptake | None = None
         """How it takes the request, while it does not take it fast enough."""
@@ -157,7 +157,7 @@ class HttpClientProtocol(DialedProtocol):
         to_come = TURN.to_come
         # Within a turn of the reactor its events tell whether anything had come when it began: of a connection that
         # was idle then. What came behind an answer of this turn only the kernel knows.
-        if self._is_quiet() if sure or to_come is None or self._pooled_in == TURN.number else self._fd not in to_come:
+        if self._is_quiet() if sure or to_come is None or self.pooled_in == TURN.number else self._fd not in to_come:
             return True
         self.close()
         return False
@@ -196,7 +196,6 @@ class HttpClientProtocol(DialedProtocol):
             return False
         self.exchange = None
         now = self._seconds()
-        self._pooled_in = TURN.number
         if self._pool.put(self):
             self._deadline.set(now, IDLE_SECONDS)
         else:
@@ -278,7 +277,6 @@ class HttpClientProtocol(DialedProtocol):
         """The response is complete: into the pool, or closed. The exchange hears of it afterwards."""
         self.exchange = None
         self._body = None
-        self._pooled_in = TURN.number
         if not self._reading:
             self.resume()
         if not exchange.request_sent or (exchange.request.length and outstanding(self.transport)):

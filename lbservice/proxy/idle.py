@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lbservice.core.server import Server
+from lbservice.reactor import TURN
 
 if TYPE_CHECKING:
     from lbservice.proxy.http_client import HttpClientProtocol
@@ -40,6 +41,7 @@ class IdlePool:
             waiting = self._idle[server] = []
         if len(waiting) < MAX_IDLE and not (server.leaving or self.closed):
             waiting.append(connection)
+            connection.pooled_in = TURN.number
             return True
         return False
 

@@ -378,7 +378,7 @@ def outstanding(transport: Any) -> int:
     inflow = getattr(connection, "inflow", None)
     if inflow is not None:
         buffered += inflow.held
-    skt = getattr(connection, "socket", None)
+    skt = _socket_of(transport)
     if skt is None:
         return buffered
     try:
@@ -393,7 +393,7 @@ TCP_CLOSE, TCP_CLOSE_WAIT = 7, 8
 
 def tcp_state(transport: Any) -> int:
     """The kernel's state of a connection, also of one that is not being read; 0 when it cannot be had."""
-    skt = getattr(getattr(transport, "transport", transport), "socket", None)
+    skt = _socket_of(transport)
     try:
         return int(skt.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]) if skt is not None else 0
     except OSError:
@@ -408,17 +408,22 @@ def was_reset(transport: Any) -> bool:
     """
     if tcp_state(transport) != TCP_CLOSE:
         return False
-    skt = getattr(getattr(transport, "transport", transport), "socket", None)
+    skt = _socket_of(transport)
     return skt is not None and bool(skt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
 
 def unread(transport: Any) -> int:
     """Bytes that the kernel holds for us."""
-    skt = getattr(getattr(transport, "transport", transport), "socket", None)
+    skt = _socket_of(transport)
     try:
         return _ask(skt, termios.FIONREAD) if skt is not None else 0
     except OSError:
         return 0
+
+
+def _socket_of(transport: Any) -> Any:
+    """The socket, also below TLS; None when the connection is lost."""
+    return getattr(getattr(transport, "transport", transport), "socket", None)
 
 
 def _ask(skt: socket.socket, request: int) -> int:

@@ -82,15 +82,30 @@ def _lines_but(names: tuple[bytes, ...], token: bytes) -> bytes:
 # both ways, both give the same.
 _KEEP_ALIVE = rb"(?i:connection): (?i:keep-alive)\r\n"
 USUAL_LINE = re.compile(rb"(GET|HEAD|POST|PUT|DELETE) (/[!-\"$-~]*+) HTTP/1\.1")
-_LINES = _lines_but(_SPECIAL, TOKEN.replace(b"_", b""))
+_PASSED_ON = _lines_but(_SPECIAL, TOKEN.replace(b"_", b""))
 _USUAL_REQUEST = re.compile(
-    rb"\r\n" + _LINES + rb"[Hh]ost: ([^\r]++)\r\n" + _LINES + rb"(?>(?:" + _KEEP_ALIVE + _LINES + rb")?)\r\n"
+    rb"\r\n"
+    + _PASSED_ON
+    + rb"[Hh]ost: ([^\r]++)\r\n"
+    + _PASSED_ON
+    + rb"(?>(?:"
+    + _KEEP_ALIVE
+    + _PASSED_ON
+    + rb")?)\r\n"
 )
-_LINES = _lines_but(_SPECIAL_IN_RESPONSE, TOKEN)
+_PASSED_BACK = _lines_but(_SPECIAL_IN_RESPONSE, TOKEN)
 _USUAL_RESPONSE = re.compile(
     rb"HTTP/1\.1 ((?![23]04)[2-5][0-9]{2})( [\t -~\x80-\xff]*+)\r\n"
-    + (_LINES + rb"(?>(?:" + _KEEP_ALIVE + rb")?)" + _LINES + rb"(?i:content-length): ([0-9]{1,18})\r\n" + _LINES)
-    + (rb"(?>(?:" + _KEEP_ALIVE + _LINES + rb")?)\r\n")
+    + (
+        _PASSED_BACK
+        + rb"(?>(?:"
+        + _KEEP_ALIVE
+        + rb")?)"
+        + _PASSED_BACK
+        + rb"(?i:content-length): ([0-9]{1,18})\r\n"
+        + _PASSED_BACK
+    )
+    + (rb"(?>(?:" + _KEEP_ALIVE + _PASSED_BACK + rb")?)\r\n")
 )
 REMEMBERED = 1000
 """Heads that are remembered: peers say the same again and again, and what was read once need not be read twice."""

@@ -162,9 +162,9 @@ def test_in_a_turn_its_events_tell_but_not_of_what_has_answered_in_it(house: Hou
     TURN.to_come, TURN.number = {}, 7
     try:
         connection._is_quiet = lambda: False
-        connection._pooled_in = 6
+        connection.pooled_in = 6
         assert connection.is_open(sure=False)
-        connection._pooled_in = 7
+        connection.pooled_in = 7
         assert not connection.is_open(sure=False)
     finally:
         TURN.to_come = None

@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from lbservice.proxy.transport import outstanding
 from lbservice.reactor import TURN
+from tests.support.actors import Client
 from tests.support.house import House
 
 MakeHouse = Callable[..., House]
@@ -27,6 +28,16 @@ def turn() -> Iterator[None]:
     TURN.open = True
     yield
     TURN.close()
+
+
+def talking(make_house: MakeHouse) -> tuple[House, Client]:
+    """A session, and the client that has said hello in it."""
+    house = make_house(mode="tcp")
+    house.origin(1, raw=True)
+    client = house.client()
+    client.send(b"hello")
+    house.run()
+    return house, client
 
 
 def test_pieces_wait_and_go_out_together(house: House, turn: None) -> None:
@@ -61,11 +72,7 @@ def test_who_has_gone_meanwhile_sends_nothing(house: House, turn: None) -> None:
 
 @pytest.mark.parametrize("abort_first", [True, False])
 def test_who_is_given_up_and_cut_off_in_one_turn_is_cut_off(make_house: MakeHouse, abort_first: bool) -> None:
-    house = make_house(mode="tcp")
-    house.origin(1, raw=True)
-    client = house.client()
-    client.send(b"hello")
-    house.run()
+    house, client = talking(make_house)
     TURN.open = True
     for cut_off in (True, False) if abort_first else (False, True):
         if cut_off:
@@ -78,11 +85,7 @@ def test_who_is_given_up_and_cut_off_in_one_turn_is_cut_off(make_house: MakeHous
 
 
 def test_who_is_given_up_is_closed_at_the_end_of_the_turn_when_its_bytes_are_sent(make_house: MakeHouse) -> None:
-    house = make_house(mode="tcp")
-    house.origin(1, raw=True)
-    client = house.client()
-    client.send(b"hello")
-    house.run()
+    house, client = talking(make_house)
     TURN.open = True
     client.send(b", and bye")
     client.transport.loseConnection()
@@ -98,11 +101,7 @@ def test_who_is_given_up_is_closed_at_the_end_of_the_turn_when_its_bytes_are_sen
 
 
 def test_who_is_reset_before_the_end_of_the_turn_with_bytes_queued_is_left_alone(make_house: MakeHouse) -> None:
-    house = make_house(mode="tcp")
-    house.origin(1, raw=True)
-    client = house.client()
-    client.send(b"hello")
-    house.run()
+    house, client = talking(make_house)
     TURN.open = True
     client.transport._tempDataBuffer.append(b"more")
     client.transport._tempDataLen = 4
