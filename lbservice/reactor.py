@@ -34,7 +34,7 @@ class Turn:
         self.leaving: list[Any] = []
         """Transports that are to be closed when all have sent."""
         self.to_come: dict[int, int] | None = None
-        """The turn's events that are still to be handled, by file number; None if there may be more."""
+        """The turn's events by file number, handled or not; None if there may be more."""
 
     def close(self) -> None:
         """Let everybody send."""
@@ -88,13 +88,11 @@ def use_direct_dispatch(reactor: Any) -> None:
 
     def iterate(timeout: float | None) -> None:
         events = poll(-1 if timeout is None else timeout, EVENTS)
-        to_come = dict(events)
-        TURN.to_come = to_come if len(events) < EVENTS else None
+        TURN.to_come = dict(events) if len(events) < EVENTS else None
         TURN.number += 1
         TURN.open = True
         try:
             for fd, event in events:
-                del to_come[fd]
                 selectable = selectables.get(fd)
                 if selectable is None:
                     continue

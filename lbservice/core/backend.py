@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import count
 
+from lbservice.core.events import Access
 from lbservice.core.pick import OK, Outcome, PickInfo, Policy, Result
 from lbservice.core.server import Admin, Server
 from lbservice.core.settings import BackendSettings
@@ -52,17 +53,25 @@ class Lease:
         backend.policy.learn(server, outcome)
         self._make_room()
 
-    def succeeded(self, status: int, seconds: float, bytes_in: int, bytes_out: int) -> None:
-        """The fast path of `done`, for the outcome that nearly every use has: no object for nobody who learns."""
-        backend, server = self.backend, self.server
+    def note_load(self, access: Access) -> None:
+        """Note for the log whose server this is, and the load beside it."""
+        server = self.server
+        access.server = server.name
+        access.server_active = server.in_flight - 1
+        access.backend_active = self.backend.in_flight - 1
+
+    def succeeded(self, access: Access) -> None:
+        """The fast path of `note_load` and `done`, for a whole response: no object for nobody who learns."""
+        backend, server, status = self.backend, self.server, access.status
         if backend.learns or not self.open:
-            self.done(Outcome(OK, status, seconds, bytes_in, bytes_out))
+            self.note_load(access)
+            self.done(Outcome(OK, status, access.responded - access.connected, access.bytes_in, access.bytes_out))
             return
         self.open = False
-        server.in_flight -= 1
-        backend.in_flight -= 1
-        server.bytes_in += bytes_in
-        server.bytes_out += bytes_out
+        access.server_active = server.in_flight = server.in_flight - 1
+        access.backend_active = backend.in_flight = backend.in_flight - 1
+        server.bytes_in += access.bytes_in
+        server.bytes_out += access.bytes_out
         server.statuses[status // 100 if status < 600 else 5] += 1
         if server.settings.maxconn or server.leaving:
             self._make_room()

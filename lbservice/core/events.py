@@ -38,18 +38,28 @@ class Access:
         "termination",
     )
 
-    def __init__(self, http: bool, client: str, frontend: str, backend: str, began: float) -> None:
+    def __init__(
+        self,
+        http: bool,
+        client: str,
+        frontend: str,
+        backend: str,
+        began: float,
+        head_done: float = -1.0,
+        request_line: bytes = b"<BADREQ>",
+        request_id: bytes = b"",
+    ) -> None:
         self.http = http
         self.client = client
         """`address:port` of the client."""
         self.frontend = frontend
         self.backend = backend
         self.server = "<NOSRV>"
-        self.request_line = b"<BADREQ>"
-        self.request_id = b""
+        self.request_line = request_line
+        self.request_id = request_id
         self.began = began
         """First byte of the request; in tcp mode, when the connection was accepted."""
-        self.head_done = -1.0
+        self.head_done = head_done
         self.leased = -1.0
         """A server was chosen for the first attempt; the queue is behind it."""
         self.connected = -1.0

@@ -22,7 +22,7 @@ from lbservice.core.pick import OK, Outcome, Result
 from lbservice.core.server import Server
 from lbservice.proxy.http_client import HttpClientProtocol, Loss
 from lbservice.proxy.pace import Intake
-from lbservice.proxy.placing import Placement, Unplaced, give_back, note_load
+from lbservice.proxy.placing import Placement, Unplaced, give_back
 from lbservice.proxy.splice import splice
 from lbservice.proxy.tunnel import Tunnel
 from lbservice.wire.body import LAST_CHUNK, Body, chunk
@@ -75,6 +75,7 @@ class Exchange:
         "access",
         "answered",
         "keep",
+        "repeatable",
         "request",
         "request_sent",
         "response_length",
@@ -87,8 +88,10 @@ class Exchange:
         """Has the client been given a whole answer?"""
         self.keep = request.persistent
         """May the client's connection carry another exchange?"""
-        self.request_sent = request.length == NO_BODY
+        self.request_sent = bodiless = request.length == NO_BODY
         """Has the client sent its whole request?"""
+        self.repeatable = bodiless and request.idempotent
+        """Is it sure that it can be sent again? A body may be too long to be held."""
         self.response_length = NO_BODY
         self._client = client
         self._stage = PLACING
@@ -121,11 +124,6 @@ class Exchange:
                 self._send(lease, connection, now)
                 return
         self._place_later(lease)
-
-    @property
-    def repeatable(self) -> bool:
-        """Is it sure that it can be sent again? A body may be too long to be held."""
-        return self.request.idempotent and self.request.length == NO_BODY
 
     def _idle_connection(self, server: Server) -> HttpClientProtocol | None:
         """One on which the server, as the kernel knows, has sent nothing since: neither bytes nor its end."""
@@ -366,8 +364,7 @@ class Exchange:
         access.ended = now
         lease, self._lease = self._lease, None
         assert lease is not None
-        note_load(lease, access)
-        lease.succeeded(access.status, access.responded - access.connected, access.bytes_in, access.bytes_out)
+        lease.succeeded(access)
         self._client.exchange_done(self, now)
 
     def _write(self, data: bytes) -> None:

@@ -289,10 +289,7 @@ class HttpServerProtocol(Protocol):
         return rest
 
     def _begin(self, request: RequestHead, line: bytes, began: float, now: float, request_id: bytes) -> Exchange:
-        access = Access(True, self._name, self._frontend, self.backend.name, began)
-        access.head_done = now
-        access.request_line = line
-        access.request_id = request_id
+        access = Access(True, self._name, self._frontend, self.backend.name, began, now, line, request_id)
         self.factory.frontend.requests += 1
         exchange = self.exchange = Exchange(self, request, access)
         return exchange

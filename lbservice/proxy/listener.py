@@ -6,7 +6,7 @@ import ipaddress
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from email.utils import formatdate
 from itertools import count
 from typing import Any
@@ -188,13 +188,23 @@ class FrontendFactory(ServerFactory):
             empty.callback(None)
 
 
+def request_ids() -> Iterator[bytes]:
+    """Request ids: unique among all processes and starts, short enough to read out."""
+    prefix = os.urandom(4).hex().encode()
+    tails = [b"%02x" % tail for tail in range(256)]  # adding one is half of formatting a number
+    for number in count():
+        start = b"%b-%x" % (prefix, number)
+        for tail in tails:
+            yield start + tail
+
+
 class HttpFactory(FrontendFactory):
     """The ServerFactory of an http frontend."""
 
-    _numbers = count(1)
     _date = b""
     _date_of = -1
-    _prefix = os.urandom(4).hex().encode()
+    next_request_id = staticmethod(request_ids().__next__)
+    """A new request id."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -224,10 +234,6 @@ class HttpFactory(FrontendFactory):
             self._date_of = now
             self._date = formatdate(now, usegmt=True).encode("ascii")
         return self._date
-
-    def next_request_id(self) -> bytes:
-        """A new request id: unique among all processes and starts, short enough to read out."""
-        return b"%b-%x" % (self._prefix, next(self._numbers))
 
 
 class TcpFactory(FrontendFactory):

@@ -148,13 +148,5 @@ class Placement(Generic[Connection]):
 
 def give_back(lease: Lease, access: Access, outcome: Outcome) -> None:
     """End a lease, after noting for the log whose it was and the load beside it."""
-    note_load(lease, access)
+    lease.note_load(access)
     lease.done(outcome)
-
-
-def note_load(lease: Lease, access: Access) -> None:
-    """Note for the log whose server a lease is of, and the load beside it."""
-    server = lease.server
-    access.server = server.name
-    access.server_active = server.in_flight - 1
-    access.backend_active = lease.backend.in_flight - 1

@@ -73,16 +73,19 @@ class _WriteThrough:
     __slots__ = ()
 
     def write(self: Any, data: bytes) -> None:
-        if self._tempDataLen or self.dataBuffer or not self.connected or self._writeDisconnected or not data:
+        if self._tempDataLen or self.dataBuffer:
             super().write(data)  # type: ignore[misc] # of tcp.Connection
-            return
-        unflushed = self.unflushed
-        if unflushed:
-            data = unflushed + data
         elif TURN.open:
-            TURN.waiting.append(self)
-        self.unflushed = data
-        if len(data) > self.bufferSize or not TURN.open:
+            unflushed = self.unflushed
+            if unflushed:
+                data = unflushed + data
+            else:
+                TURN.waiting.append(self)
+            self.unflushed = data
+            if len(data) > BUFFER:
+                self.flush()
+        else:
+            self.unflushed = data
             self.flush()
 
     def flush(self: Any) -> None:
@@ -91,7 +94,7 @@ class _WriteThrough:
         if not data:
             return
         self.unflushed = b""
-        if not self.connected:
+        if not self.connected or self._writeDisconnected:
             return
         try:
             sent = self.socket.send(data)
