@@ -77,7 +77,7 @@ class HttpClientProtocol(DialedProtocol):
         """The reactor's turn in which the pool has got it, after its last answer."""
         self._reading = True
         self._usual: tuple[bytes, ResponseHead | None] = b"", None
-        """The last response's head, as it came and as it was read, if it was usual: the next one often says the same."""
+        """The last response's head, as it came and, if usual, as it was read: the next one often says the same."""
         self._uptake: Uptake | None = None
         """How it takes the request, while it does not take it fast enough."""
         self._closing: SoftClose | None = None
