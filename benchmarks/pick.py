@@ -13,6 +13,7 @@ from benchmarks.result import Round
 from benchmarks.rounds import Left, Measure, Plan
 from lbservice import config, policies
 from lbservice.core.backend import Backend, Lease
+from lbservice.core.events import Access
 from lbservice.core.health import Health
 from lbservice.core.pick import PickInfo
 from lbservice.core.server import Server
@@ -56,8 +57,10 @@ def batches(made: Backend) -> list[float]:
 
 
 def _turn_over(made: Backend, infos: list[PickInfo], leases: deque[Lease]) -> None:
+    access = Access(True, "", "", made.name, 0.0)
+    access.status = 200
     for info in infos:
-        leases.popleft().succeeded(200, 0.001, 100, 1000)
+        leases.popleft().succeeded(access)
         leases.append(_lease(made, info))
 
 

@@ -110,6 +110,7 @@ class Exchange:
         self._hinted = False
         """An interim response has gone to the client: its final one must be of the same server."""
         self._chunking = False
+        """Does the response end with the server's connection, and in chunks for the client?"""
 
     # -- finding a server ------------------------------------------------------------------
 
@@ -199,11 +200,9 @@ class Exchange:
         return data
 
     def request_data(self, payload: bytes, *, done: bool) -> None:
-        """More of the request's body, from the client."""
+        """More of the request's body, from the client, as it goes to a server."""
         request = self.request
         request.expects_continue = False
-        if request.length == CHUNKED:
-            payload = (chunk(payload) if payload else b"") + (LAST_CHUNK if done else b"")
         if done:
             self.request_sent = True
         connection = self._connection
@@ -322,7 +321,7 @@ class Exchange:
             if head.content_length is not None:
                 framing = b"Content-Length: %d\r\n" % head.content_length
         elif self.request.minor:
-            self._chunking = True
+            self._chunking = length != CHUNKED  # then it is framed already
             framing = b"Transfer-Encoding: chunked\r\n"
         else:
             self.keep = False

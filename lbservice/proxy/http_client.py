@@ -232,7 +232,7 @@ class HttpClientProtocol(DialedProtocol):
             self._release(exchange, now)
             exchange.response(head, payload, True, now)
             return
-        body = self._body = reader(head.length)
+        body = self._body = reader(head.length, framed=exchange.request.minor == 1)
         payload = body.feed(payload) if payload else b""
         if not body.done:
             self._deadline.set(now, self._timeout)

@@ -274,7 +274,7 @@ class HttpServerProtocol(Protocol):
             self._phase = WAIT
         else:
             self._phase = BODY
-            self._body = reader(request.length)
+            self._body = reader(request.length, framed=True)
             settings = factory.settings
             first = settings.timeout_client_head if request.expects_continue else inf
             intake = self._intake = Intake(now, settings.timeout_client, first)

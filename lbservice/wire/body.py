@@ -1,6 +1,7 @@
 """Where a body ends: readers that take a connection's bytes and give back the body's.
 
-Each has `feed(data) -> payload`. Once `done` is True, `rest` holds what came behind the body.
+Each has `feed(data)`, which returns what is to be passed on, and `left`: so many of the next bytes are nothing but
+payload. Once `done` is True, `rest` holds what came behind the body.
 Raises BadMessage for bytes that are no body of its kind.
 """
 
@@ -19,6 +20,10 @@ MAX_EXTENSIONS = 4096
 MAX_TRAILERS = 8192
 """Bytes of the trailer section; it is validated and dropped."""
 
+LAST_CHUNK = b"0\r\n\r\n"
+"""The end of a chunked body, as we write it."""
+
+(_ZERO,) = b"0"
 _QUOTED = rb'"(?>(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*)"'
 _EXTENSION = rb"[ \t]*+;[ \t]*+" + TOKEN + rb"(?>(?:[ \t]*+=[ \t]*+(?:" + TOKEN + rb"|" + _QUOTED + rb"))?)"
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})((?>(?:" + _EXTENSION + rb")*))\r\n")
@@ -73,37 +78,49 @@ class UntilCloseBody:
 
 
 class ChunkedBody:
-    """A chunked body (RFC 9112 section 7.1): its payload without chunk lines, extensions and trailers."""
+    """A chunked body (RFC 9112 section 7.1), without extensions and trailers.
 
-    __slots__ = ("_extensions", "_left", "_partial", "_seen", "_step", "done", "rest")
-    left = 0
-    """There is always a line to come that nobody else can read."""
+    Passed on is its payload, or, if it is to stay `framed`, its chunks: the bytes that came, but for what is left
+    out, and for sizes that nobody would write (with leading zeros). Nothing is passed on before it is understood.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_extensions", "_framed", "_partial", "_passed", "_seen", "_step", "done", "left", "rest")
+
+    def __init__(self, *, framed: bool = False) -> None:
         self.done = False
         self.rest = b""
+        self.left = 0
+        """Bytes of the present chunk that are still to come."""
+        self._framed = framed
         self._partial = b""
-        self._left = 0
+        self._passed = 0
+        """If it stays framed: so many of the bytes at hand have been passed on or left out."""
         self._extensions = 0
         self._seen = 0
         self._step = self._size
 
     def skip(self, size: int) -> None:
-        """Never."""
+        """So many bytes of the chunk, but not the last, have been passed on otherwise."""
+        self.left -= size
 
     def feed(self, data: bytes) -> bytes:
         if self._partial:
             data = self._partial + data
             self._partial = b""
-        payload: list[bytes] = []
+        pieces: list[bytes] = []
+        self._passed = 0
         at: int | None = 0
         while at is not None and not self.done:
-            at = self._step(data, at, payload)
-        return payload[0] if len(payload) == 1 else b"".join(payload)
+            at = self._step(data, at, pieces)
+        if self._framed and not self.done:
+            understood = len(data) - len(self._partial)
+            if understood > self._passed:
+                pieces.append(data[self._passed : understood])
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     # Each step reads from `at`, and answers where the next one goes on, or None for "more bytes".
 
-    def _size(self, data: bytes, at: int, payload: list[bytes]) -> int | None:
+    def _size(self, data: bytes, at: int, pieces: list[bytes]) -> int | None:
         match = _SIZE.match(data, at)
         if match is None:
             if len(data) - at > MAX_SIZE_LINE or not _PART_OF_SIZE.fullmatch(data, at):
@@ -114,21 +131,24 @@ class ChunkedBody:
             self._extensions += len(match[2])
             if self._extensions > MAX_EXTENSIONS or len(match[0]) > MAX_SIZE_LINE:
                 raise BadMessage(400, "too many chunk extensions (RFC 9112 section 7.1.1)")
-        self._left = int(match[1], 16)
-        self._step = self._data if self._left else self._trailers
+        size = self.left = int(match[1], 16)
+        self._step = self._data if size else self._trailers
+        if self._framed and (match[2] or match[1][0] == _ZERO):
+            pieces.append(data[self._passed : at] + (b"%x\r\n" % size if size else b""))
+            self._passed = match.end()
         return match.end()
 
-    def _data(self, data: bytes, at: int, payload: list[bytes]) -> int | None:
-        piece = data[at : at + self._left]
-        if piece:
-            payload.append(piece)
-            self._left -= len(piece)
-        if self._left:
+    def _data(self, data: bytes, at: int, pieces: list[bytes]) -> int | None:
+        end = min(at + self.left, len(data))
+        self.left -= end - at
+        if end > at and not self._framed:
+            pieces.append(data[at:end])
+        if self.left:
             return None
         self._step = self._data_end
-        return at + len(piece)
+        return end
 
-    def _data_end(self, data: bytes, at: int, payload: list[bytes]) -> int | None:
+    def _data_end(self, data: bytes, at: int, pieces: list[bytes]) -> int | None:
         end = data[at : at + 2]
         if end == b"\r\n":
             self._step = self._size
@@ -138,7 +158,7 @@ class ChunkedBody:
         self._partial = end
         return None
 
-    def _trailers(self, data: bytes, at: int, payload: list[bytes]) -> int | None:
+    def _trailers(self, data: bytes, at: int, pieces: list[bytes]) -> int | None:
         if data.startswith(b"\r\n", at):
             end = at + 2
         else:
@@ -154,16 +174,18 @@ class ChunkedBody:
                 raise BadMessage(400, "an invalid trailer section (RFC 9112 section 7.1.2)")
         self.rest = data[end:]
         self.done = True
+        if self._framed:
+            pieces.append(LAST_CHUNK)
         return end
 
 
 Body = LengthBody | ChunkedBody | UntilCloseBody
 
 
-def reader(length: int) -> Body:
-    """The reader for a head's `length` (see `wire.message`)."""
+def reader(length: int, *, framed: bool = False) -> Body:
+    """The reader for a head's `length` (see `wire.message`). Does a chunked body stay `framed` as it is passed on?"""
     if length == CHUNKED:
-        return ChunkedBody()
+        return ChunkedBody(framed=framed)
     if length == UNTIL_CLOSE:
         return UntilCloseBody()
     return LengthBody(length)
@@ -172,6 +194,3 @@ def reader(length: int) -> Body:
 def chunk(payload: bytes) -> bytes:
     """One chunk as we write it. `payload` is not empty: an empty chunk would end the body."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)
-
-
-LAST_CHUNK = b"0\r\n\r\n"

@@ -42,6 +42,10 @@ def chunked(*pieces: bytes) -> Story:
     return story(ChunkedBody(), *pieces)
 
 
+def framed(*pieces: bytes) -> Story:
+    return story(ChunkedBody(framed=True), *pieces)
+
+
 def byte_by_byte(data: bytes) -> list[bytes]:
     return [data[at : at + 1] for at in range(len(data))]
 
@@ -289,3 +293,66 @@ class TestAnySplit:
 def test_what_we_chunk_we_can_read(pieces: list[bytes]) -> None:
     sent = b"".join(map(chunk, pieces)) + LAST_CHUNK
     assert chunked(sent) == (b"".join(pieces), True, b"")
+
+
+class TestABodyThatStaysFramed:
+    """What is passed on in chunks, as it came but for what nobody needs."""
+
+    @pytest.mark.parametrize(
+        ("sent", "passed_on"),
+        [
+            (b"5\r\nhello\r\n0\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n"),
+            (b"A\r\n0123456789\r\n1\r\na\r\n0\r\n\r\n", b"A\r\n0123456789\r\n1\r\na\r\n0\r\n\r\n"),
+            (b"5;name=value\r\nhello\r\n2\r\nyo\r\n0\r\n\r\n", b"5\r\nhello\r\n2\r\nyo\r\n0\r\n\r\n"),
+            (b"1\r\na\r\n5 ; x\r\nhello\r\n0\r\n\r\n", b"1\r\na\r\n5\r\nhello\r\n0\r\n\r\n"),
+            (b"0005\r\nhello\r\n000\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n"),
+            (b"5\r\nhello\r\n0;last\r\nTrailer: yes\r\n\r\n", b"5\r\nhello\r\n0\r\n\r\n"),
+            (b"0\r\n\r\n", b"0\r\n\r\n"),
+        ],
+    )
+    def test_as_it_came_without_extensions_trailers_and_odd_sizes(self, sent: bytes, passed_on: bytes) -> None:
+        for pieces in ([sent], byte_by_byte(sent), [sent[:9], sent[9:]]):
+            assert framed(*pieces) == (passed_on, True, b"")
+            assert framed(*pieces, b"GET /") == (passed_on, True, b"GET /")
+
+    def test_nothing_is_passed_on_before_it_is_understood(self) -> None:
+        body = ChunkedBody(framed=True)
+        passed_on = [body.feed(byte) for byte in byte_by_byte(b"2\r\nhi\r\n0\r\n\r\n")]
+        assert passed_on == [b"", b"", b"2\r\n", b"h", b"i", b"", b"\r\n", b"", b"", b"", b"", b"0\r\n\r\n"]
+
+    def test_what_needs_no_change_is_not_copied(self) -> None:
+        data = b"3\r\nabc\r\n" * 100 + b"8\r\nabc"
+        assert ChunkedBody(framed=True).feed(data) is data
+
+    @pytest.mark.parametrize("framed", [False, True])
+    def test_bytes_of_a_chunk_may_be_passed_on_otherwise(self, framed: bool) -> None:
+        body = ChunkedBody(framed=framed)
+        body.feed(b"ffff\r\nab")
+        assert body.left == 0xFFFF - 2
+        body.skip(0xFFFF - 4)
+        assert body.left == 2
+        assert body.feed(b"yz\r\n0\r\n\r\n") == (b"yz\r\n0\r\n\r\n" if framed else b"yz")
+        assert body.done
+        assert body.left == 0
+
+    @STEADY
+    @given(
+        st.lists(
+            st.sampled_from(
+                [b"0", b"00", b"1", b"2;x", b"01", b"\r\n", b"\r", b"\n", b"a", b"bc", b"1\r\na\r\n", b"0\r\n\r\n"]
+            ),
+            max_size=16,
+        ).map(b"".join),
+        st.lists(st.integers(0, 4), max_size=30),
+    )
+    def test_a_reader_of_it_reads_the_same_body(self, sent: bytes, sizes: list[int]) -> None:
+        payload, result = chunked(sent), framed(*split(sent, sizes))
+        if isinstance(payload, int) or isinstance(result, int):
+            assert payload == result
+            return
+        assert result == framed(sent)
+        assert result[1:] == payload[1:]
+        read = chunked(result[0])
+        assert not isinstance(read, int)
+        assert read[:2] == payload[:2]
+        assert b";" not in result[0]
