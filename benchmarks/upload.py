@@ -22,15 +22,16 @@ from benchmarks.processes import CannotRun
 from benchmarks.result import percentile
 from benchmarks.scene import Proxy
 
-CHUNK = 32 * 1024
-"""Bytes in a chunk: what Go's and many other clients send."""
 ANSWER = re.compile(rb"HTTP/1\.1 200 .*?\r\ncontent-length: *(\d+)(?=\r\n).*?\r\n\r\n(.*)", re.IGNORECASE | re.DOTALL)
 PATIENCE = 30.0
 
 
-def upload(proxy: Proxy, seconds: float, *, connections: int, size: int, chunked: bool) -> Load:
-    """Send bodies of `size` bytes for so long; every transfer that was begun is finished and counted."""
-    with request_file(size, chunked) as (file, length), ThreadPoolExecutor(connections) as pool:
+def upload(proxy: Proxy, seconds: float, *, connections: int, size: int, chunk: int) -> Load:
+    """Send bodies of `size` bytes for so long; every transfer that was begun is finished and counted.
+
+    They go out in chunks of `chunk` bytes, or, if that is 0, with a length.
+    """
+    with request_file(size, chunk) as (file, length), ThreadPoolExecutor(connections) as pool:
         began = time.perf_counter()
         jobs = [pool.submit(_send, proxy, file.fileno(), length, size, began + seconds) for _ in range(connections)]
         times = sorted(each for job in jobs for each in job.result())
@@ -40,15 +41,15 @@ def upload(proxy: Proxy, seconds: float, *, connections: int, size: int, chunked
 
 
 @contextmanager
-def request_file(size: int, chunked: bool) -> Iterator[tuple[IO[bytes], int]]:
+def request_file(size: int, chunk: int) -> Iterator[tuple[IO[bytes], int]]:
     """A file with one whole request, and its length in bytes."""
     with TemporaryFile() as file:
-        framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % size
+        framing = b"Transfer-Encoding: chunked" if chunk else b"Content-Length: %d" % size
         file.write(b"POST /upload HTTP/1.1\r\nHost: bench.invalid\r\n%s\r\n\r\n" % framing)
-        if chunked:
+        if chunk:
             left = size
             while left:
-                count = min(CHUNK, left)
+                count = min(chunk, left)
                 file.write(b"%x\r\n%s\r\n" % (count, b"x" * count))
                 left -= count
             file.write(b"0\r\n\r\n")

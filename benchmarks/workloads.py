@@ -51,9 +51,9 @@ def _down(name: str, says: str, scene: Scene, file: str, connections: int) -> Wo
     return Workload(name, says, alternating(scene, load), peers=_concerned(scene))
 
 
-def _up(name: str, says: str, *, chunked: bool, splice: str = "auto") -> Workload:
+def _up(name: str, says: str, *, chunk: int = 0, splice: str = "auto") -> Workload:
     scene = Scene(sink=True, splice=splice)
-    load = partial(upload, connections=BULK, size=FILES["10m"], chunked=chunked)
+    load = partial(upload, connections=BULK, size=FILES["10m"], chunk=chunk)
     return Workload(name, says, alternating(scene, load), peers=_concerned(scene))
 
 
@@ -91,9 +91,10 @@ ALL = (
     _down("down-100k", "GET of 100 KiB, 50 connections", Scene(splice="auto"), "100k", SMALL),
     _down("down-10m", "GET of 10 MB, 4 connections", Scene(splice="auto"), "10m", BULK),
     _down("down-10m-splice", f"the same, {FORCED}", Scene(splice="always"), "10m", BULK),
-    _up("up-10m", "POST of 10 MB with a length, 4 connections", chunked=False),
-    _up("up-10m-splice", f"the same, {FORCED}", chunked=False, splice="always"),
-    _up("up-10m-chunked", "POST of 10 MB in chunks of 32 KiB, 4 connections", chunked=True),
+    _up("up-10m", "POST of 10 MB with a length, 4 connections"),
+    _up("up-10m-splice", f"the same, {FORCED}", splice="always"),
+    _up("up-10m-chunked", "POST of 10 MB in chunks of 32 KiB, as many clients send it, 4 connections", chunk=32 << 10),
+    _up("up-10m-chunks-1m", "POST of 10 MB in chunks of 1 MiB, 4 connections", chunk=1 << 20),
     _get("tcp-small", "TCP mode: small question and answer, 50 connections", Scene(mode="tcp", splice="auto")),
     _down("tcp-10m", "TCP mode: 10 MB, 4 connections", Scene(mode="tcp", splice="auto"), "10m", BULK),
     _down("tcp-10m-splice", f"the same, {FORCED}", Scene(mode="tcp", splice="always"), "10m", BULK),

@@ -114,7 +114,40 @@ def test_a_body_that_ends_with_its_connection(house: House) -> None:
     assert (client.fate, house.endings) == ("closed", ["200 --"])
 
 
-def test_what_is_chunked_goes_the_ordinary_way(house: House) -> None:
+CHUNKS = b"%x;all=most\r\n%b\r\n3\r\nend\r\n00\r\nTrailer: yes\r\n\r\n" % (len(BODY), BODY)
+"""A long chunk with an extension, a short one, and a trailer."""
+
+
+@pytest.mark.parametrize("capacity", [5_000, 64 * 1024, 1 << 20])
+def test_long_chunks_of_an_upload(make_house: MakeHouse, capacity: int) -> None:
+    house = make_house(1)
+    house.network.capacity = capacity
+    origin = house.origin()
+    client = house.client()
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS + GET)
+    house.run()
+    assert [got.status for got in responses(client.take())] == [200, 200]
+    assert [body_of(request) for request in origin.requests] == [BODY + b"end", b""]
+    assert b"all=most" not in origin.requests[0] + origin.requests[1]
+    assert mostly_spliced(house, len(BODY))
+    assert sum(access.bytes_in for access in house.log) == origin.last.total
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_long_chunks_of_a_download(house: House, version: bytes) -> None:
+    origin = house.origin(1, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS)
+    client = house.client()
+    client.send(b"GET / HTTP/%b\r\nHost: a\r\n\r\n" % version)
+    house.run()
+    total, sent = client.total, client.take()
+    assert response(sent).body == BODY + b"end"
+    assert b"Trailer: yes" not in sent
+    assert mostly_spliced(house, len(BODY))
+    assert [access.bytes_out for access in house.log] == [total]
+    assert len(origin.connections) == 1
+
+
+def test_what_we_chunk_goes_the_ordinary_way(house: House) -> None:
     house.origin(1, then_close(b"HTTP/1.0 200 OK\r\n\r\n" + BODY))
     client = house.client()
     client.send(GET)
