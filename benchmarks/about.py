@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sysconfig
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,7 +21,7 @@ def about(peers: Iterable[Peer]) -> dict[str, str]:
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "machine": f"{_cpu()}, {os.cpu_count()} cores, Linux {platform.release()}",
         "lbservice": f"{version('lbservice')}, commit {_commit()}",
-        "Python": f"{platform.python_version()}, Twisted {version('Twisted')}, cryptography {version('cryptography')}",
+        "Python": f"{_python()}, Twisted {version('Twisted')}, cryptography {version('cryptography')}",
         "programs": ", ".join(_versions(peers)),
     }
 
@@ -36,6 +37,13 @@ def _versions(peers: Iterable[Peer]) -> Iterable[str]:
         yield " ".join(first_line(debian("wrk"), "-v").split()[:2])
     except Missing:
         pass
+
+
+def _python() -> str:
+    """Version and build: with the optimisations that distributions use, the interpreter costs some 10 % less."""
+    options = str(sysconfig.get_config_var("CONFIG_ARGS"))
+    used = [name for option, name in (("--enable-optimizations", "PGO"), ("--with-lto", "LTO")) if option in options]
+    return f"{platform.python_version()} ({' and '.join(used) or 'built without PGO and LTO'})"
 
 
 def _cpu() -> str:
