@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sysconfig
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -40,10 +40,9 @@ def _versions(peers: Iterable[Peer]) -> Iterable[str]:
 
 
 def _python() -> str:
-    """Version and build: with the optimisations that distributions use, the interpreter costs some 10 % less."""
-    options = str(sysconfig.get_config_var("CONFIG_ARGS"))
-    used = [name for option, name in (("--enable-optimizations", "PGO"), ("--with-lto", "LTO")) if option in options]
-    return f"{platform.python_version()} ({' and '.join(used) or 'built without PGO and LTO'})"
+    """Version and origin: as distributions build it, the interpreter costs some 10 % less."""
+    own = Path(sys.executable).resolve().parent == Path("/usr/bin")
+    return f"{platform.python_version()} ({'of the distribution' if own else 'another than the distribution has'})"
 
 
 def _cpu() -> str:
