@@ -73,12 +73,12 @@ class Lease:
         server.bytes_in += access.bytes_in
         server.bytes_out += access.bytes_out
         server.statuses[status // 100 if status < 600 else 5] += 1
-        if server.settings.maxconn or server.leaving:
+        if server.maxconn or server.leaving:
             self._make_room()
 
     def _make_room(self) -> None:
         backend, server = self.backend, self.server
-        maxconn = server.settings.maxconn
+        maxconn = server.maxconn
         if maxconn and server.in_flight == maxconn - 1:
             backend.has_room(server)
         if server.leaving and not server.in_flight:
@@ -176,7 +176,7 @@ class Backend:
         server.requests += 1
         self.in_flight += 1
         self.requests += 1
-        if server.settings.maxconn and server.full:
+        if server.maxconn and server.full:
             self._find_candidates()
         return Lease(self, server)
 

@@ -21,26 +21,29 @@ class Admin(Enum):
 class Server:
     """A server of one backend. Compared by identity; its counters live as long as it does.
 
-    `weight` (0-256; 0 takes nothing new) and `admin` may change while it runs; change them through
-    `Backend`, which keeps its tuple of available servers in step.
+    `weight` (0-256; 0 takes nothing new) and `admin` are what people want, and may change while it runs; whoever
+    changes them calls `Backend.refresh`, which keeps its tuple of available servers in step. Policies go by
+    `effective_weight`, which is the weight or, for the time being, a part of it.
     """
 
     __slots__ = (
+        "_weight",
         "admin",
         "backend",
         "bytes_in",
         "bytes_out",
         "connect_errors",
+        "effective_weight",
         "health",
         "in_flight",
         "leaving",
+        "maxconn",
         "name",
         "requests",
         "resets",
         "settings",
         "statuses",
         "timeouts",
-        "weight",
     )
 
     def __init__(self, backend: str, settings: ServerSettings, health: Health) -> None:
@@ -49,6 +52,8 @@ class Server:
         self.settings = settings
         self.health = health
         self.weight = settings.weight
+        self.maxconn = settings.maxconn
+        """Requests that it may have in flight at present; 0: any number."""
         self.admin = Admin.READY
         self.leaving = False
         """Removed by an operator, and gone as soon as its last request is done."""
@@ -63,14 +68,24 @@ class Server:
         self.bytes_out = 0
 
     @property
+    def weight(self) -> int:
+        """What people want its share to be."""
+        return self._weight
+
+    @weight.setter
+    def weight(self, weight: int) -> None:
+        self._weight = weight
+        self.effective_weight: float = weight
+
+    @property
     def available(self) -> bool:
         """May it take something new, as far as people and checks are concerned?"""
-        return self.admin is Admin.READY and self.health.up and self.weight > 0
+        return self.admin is Admin.READY and self.health.up and self.effective_weight > 0
 
     @property
     def full(self) -> bool:
         """Has it as many requests in flight as it may have?"""
-        return 0 < self.settings.maxconn <= self.in_flight
+        return 0 < self.maxconn <= self.in_flight
 
     @property
     def state(self) -> str:

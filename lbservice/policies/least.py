@@ -25,7 +25,7 @@ class LeastConn(Policy):
     def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
         if self._turns.equal and len(candidates) == len(self._turns.ring):
             return self._nearest(candidates)
-        loads = [server.in_flight / server.weight for server in candidates]
+        loads = [server.in_flight / server.effective_weight for server in candidates]
         least = min(loads)
         tied = [server for server, load in zip(candidates, loads, strict=True) if load == least]
         return tied[0] if len(tied) == 1 else self._turns.smooth(tied)

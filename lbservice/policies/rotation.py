@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from lbservice.core.pick import PickInfo, Policy
 from lbservice.core.server import Server
@@ -22,11 +23,11 @@ class RoundRobin(Policy):
         self.equal = False
         """Have they all the same weight?"""
         self._turn = -1
-        self._credit: dict[Server, int] = {}
+        self._credit: dict[Server, float] = {}
 
     def rebuild(self, servers: Sequence[Server]) -> None:
         self.ring = tuple(servers)
-        self.equal = len({server.weight for server in servers}) < 2
+        self.equal = len({server.effective_weight for server in servers}) < 2
         self._credit = {server: self._credit.get(server, 0) for server in servers}
 
     def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
@@ -53,10 +54,10 @@ class RoundRobin(Policy):
 
     def smooth(self, candidates: Sequence[Server]) -> Server:
         """One step of the weighted rotation among `candidates`."""
-        credit, total = self._credit, 0
-        best, most = candidates[0], -1 << 62
+        credit, total = self._credit, 0.0  # whole weights stay exact as floats
+        best, most = candidates[0], -inf
         for server in candidates:
-            weight = server.weight
+            weight = server.effective_weight
             total += weight
             credit[server] = mine = credit.get(server, 0) + weight
             if mine > most:

@@ -16,7 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from lbservice.core.backend import Lease
+from lbservice.core.backend import Backend, Lease
 from lbservice.core.events import Access
 from lbservice.core.pick import OK, Outcome, Result
 from lbservice.core.server import Server
@@ -74,6 +74,7 @@ class Exchange:
         "_tunnel",
         "access",
         "answered",
+        "backend",
         "keep",
         "repeatable",
         "request",
@@ -81,7 +82,8 @@ class Exchange:
         "response_length",
     )
 
-    def __init__(self, client: HttpServerProtocol, request: RequestHead, access: Access) -> None:
+    def __init__(self, client: HttpServerProtocol, backend: Backend, request: RequestHead, access: Access) -> None:
+        self.backend = backend
         self.request = request
         self.access = access
         self.answered = False
@@ -117,7 +119,7 @@ class Exchange:
     def start(self, now: float) -> None:
         """Place the request. The fast path: a server with room and an idle connection to it."""
         client = self._client
-        lease = client.backend.acquire(client.info)
+        lease = self.backend.acquire(client.info)
         if lease is not None:
             connection = client.pool.take(lease.server, not self.repeatable)
             if connection is not None:
@@ -142,6 +144,7 @@ class Exchange:
             client = self._client
             self._placement = Placement(
                 client,
+                self.backend,
                 client.info,
                 self.access,
                 self._idle_connection,
@@ -181,7 +184,7 @@ class Exchange:
         else:
             data = self._encoded(lease.server)
         access.bytes_in += len(data)
-        connection.start(self, data, request.method == b"HEAD", self._client.backend.settings.timeout_server, now)
+        connection.start(self, data, request.method == b"HEAD", self.backend.settings.timeout_server, now)
 
     def _encoded(self, server: Server) -> bytes:
         """The general path: the head for this server, and what is kept of the body."""
@@ -385,7 +388,7 @@ class Exchange:
         self._write(encode_response(head, upgrade, b"X-Request-ID: %b\r\n" % self.access.request_id))
         self._tunnel = Tunnel(client, connection, lambda: self._finish("--", OK))
         self._tunnel.splice(client.network.pipes, self._moved_in, self._moved_out)
-        first = connection.start_tunnel(client.backend.settings.timeout_tunnel)
+        first = connection.start_tunnel(self.backend.settings.timeout_tunnel)
         if first:
             self.from_server(first)
         client.start_tunnel()
@@ -514,7 +517,7 @@ class Exchange:
         access.status = status
         if client.stopping or not self.request_sent:
             self.keep = False
-        retry_after = client.retry_after() if status == 503 else None
+        retry_after = client.retry_after(self.backend) if status == 503 else None
         self._write(client.error(status, self, retry_after))
         self.answered = True
         self._finish(termination, Result.RESET)

@@ -13,6 +13,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from lbservice.core.backend import Backend
 from lbservice.core.events import Access
 from lbservice.core.pick import PickInfo
 from lbservice.core.server import Server
@@ -289,9 +290,10 @@ class HttpServerProtocol(Protocol):
         return rest
 
     def _begin(self, request: RequestHead, line: bytes, began: float, now: float, request_id: bytes) -> Exchange:
-        access = Access(True, self._name, self._frontend, self.backend.name, began, now, line, request_id)
+        backend = self.backend
+        access = Access(True, self._name, self._frontend, backend.name, began, now, line, request_id)
         self.factory.frontend.requests += 1
-        exchange = self.exchange = Exchange(self, request, access)
+        exchange = self.exchange = Exchange(self, backend, request, access)
         return exchange
 
     def _more_body(self, data: bytes) -> None:
@@ -329,9 +331,9 @@ class HttpServerProtocol(Protocol):
         """There is no open file left for a connection to a server."""
         self.factory.lacking(error)
 
-    def retry_after(self) -> int:
+    def retry_after(self, backend: Backend) -> int:
         """Seconds after which a client that got 503 may try again: when a server can be back at the earliest."""
-        check = self.backend.settings.check
+        check = backend.settings.check
         return max(1, round(check.inter * check.rise))
 
     def error(self, status: int, exchange: Exchange, retry_after: int | None) -> bytes:

@@ -28,9 +28,6 @@ class Site(Protocol):
     """Where a request is placed: what a frontend's connections share."""
 
     @property
-    def backend(self) -> Backend: ...
-
-    @property
     def network(self) -> Network: ...
 
     @property
@@ -53,6 +50,7 @@ class Placement(Generic[Connection]):
     def __init__(
         self,
         site: Site,
+        backend: Backend,
         info: PickInfo,
         access: Access,
         idle: Callable[[Server], Connection | None],
@@ -61,7 +59,7 @@ class Placement(Generic[Connection]):
         self.waiting = False
         """Is it in the backend's queue now?"""
         self._site = site
-        self._backend = site.backend
+        self._backend = backend
         self._network = site.network
         self._clock = site.clock
         self._info = info

@@ -234,6 +234,7 @@ class Session:
         self._tunnel: Tunnel | None = None
         self._placement = Placement(
             factory,
+            factory.backend,
             PickInfo(client.host),
             self._access,
             lambda server: None,
