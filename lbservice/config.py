@@ -148,7 +148,9 @@ SECTIONS: Mapping[str, Mapping[str, Any]] = {
     "loadbalancer": LOADBALANCER,
     "manhole": MANHOLE,
 }
-"""The keys of each kind of section. Of a key whose last word is in capitals, that word is a name."""
+"""The keys of each kind of section."""
+NAMES = ("NAME", "STATUS")
+"""The last words of keys that stand for many."""
 NAMED = ("frontend", "backend")
 
 HINTS = {
@@ -306,7 +308,7 @@ class _Draft:
             if not _is_in(entry, SECTIONS[kind]):
                 home = next((home for home, keys in SECTIONS.items() if _is_in(entry, keys)), "")
                 elsewhere = home and f"belongs in a [{home}] section"
-                self.problem(elsewhere or unknown("key", entry.key, SECTIONS[kind]), entry)
+                self.problem(elsewhere or _unknown_key(entry, SECTIONS[kind]), entry)
         return True
 
     def values(self, keys: Keys) -> dict[str, Any]:
@@ -365,13 +367,19 @@ class _Draft:
         self.problems.append(found)
 
 
+def _unknown_key(entry: Entry, keys: Collection[str]) -> str:
+    named = [f"{key.split()[0]} {entry.name}".rstrip() if key.endswith(NAMES) else key for key in keys]
+    near = closest(entry.key, named)
+    return f"unknown key; did you mean '{near}'?" if near else unknown("key", entry.key, keys)
+
+
 def _is_in(entry: Entry, keys: Collection[str]) -> bool:
     return entry.key in keys or _named_key(entry, keys) is not None
 
 
 def _named_key(entry: Entry, keys: Collection[str]) -> str | None:
     """The key of this table that the entry is one of, e.g. `server NAME` for `server s1`."""
-    for word in ("NAME", "STATUS"):
+    for word in NAMES:
         if (key := f"{entry.word} {word}") in keys:
             return key
     return None
