@@ -35,6 +35,7 @@ class Networks:
         return address is not None and any(address in network for network in self._networks)
 
 
+@lru_cache(maxsize=4096)
 def neighbourhood(host: str) -> str:
     """Who is counted together: one IPv4 address, or a /64 of IPv6, which is what one customer gets."""
     address = parse(host)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class RuledServerProtocol(HttpServerProtocol):
     """Asks the rules about each request. What they answer themselves becomes no exchange."""
 
-    __slots__ = ("_encodings", "_encodings_of", "_rules", "_secure_now", "_source", "destination")
+    __slots__ = ("_encodings", "_encodings_of", "_rules", "_secure_now", "_source", "_trusted", "destination")
 
     def __init__(self, factory: HttpFactory, address: Any, rules: Rules) -> None:
         super().__init__(factory, address)
@@ -31,6 +31,7 @@ class RuledServerProtocol(HttpServerProtocol):
         self._source = self.host
         """The client's own address, as we believe it, and whether it used TLS: of the request that is served."""
         self._secure_now = False
+        self._trusted = factory.trusts(self.host)
         self._encodings: dict[Destination, bytes] = {}
         """What a server gets behind the first line, by where a request goes; for the fields of `_encodings_of`."""
         self._encodings_of: Usual | None = None
@@ -59,10 +60,9 @@ class RuledServerProtocol(HttpServerProtocol):
     def _know_client(self, request: RequestHead) -> None:
         """Who the client is: behind a trusted proxy, as that says (`core.address.believed`)."""
         self._secure_now = self.encrypted
-        factory = self.factory
-        if factory.trusted and self.host in factory.trusted:
+        if self._trusted:
             forwarded = request.forwarded
-            self._source = believed(said(forwarded, b"x-forwarded-for"), self.host, factory.trusted)
+            self._source = believed(said(forwarded, b"x-forwarded-for"), self.host, self.factory.trusted)
             schemes = said(forwarded, b"x-forwarded-proto")
             if schemes:
                 self._secure_now = schemes[-1].lower() == "https"
@@ -116,6 +116,8 @@ class RuledServerProtocol(HttpServerProtocol):
             self._rested = now
             if not self._choked:
                 self._deadline.set(now, self._keep_alive)
+            if self._held:
+                self.release()
         elif request.length == NO_BODY:
             self._close()
         else:

@@ -5,8 +5,9 @@ In this order: `allow` and `deny`, `rate-limit`, `methods`, the routes, redirect
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from math import ceil
 
@@ -25,6 +26,9 @@ from lbservice.wire.message import RequestHead
 
 TELL = 1.0
 """Seconds between two warnings of the same kind."""
+REMEMBERED, MEMORABLE = 1000, 256
+"""Requests whose rule is remembered, where it depends on host, path and method alone; and bytes of such a path.
+Clients of whom it is remembered whether they are let in."""
 _LONG = 64
 """Bytes of a field's value that a rate limit remembers as they are; of a longer one it remembers a digest."""
 
@@ -50,11 +54,8 @@ class Destination:
     max_body: int
     request_edits: Edits
     response_edits: Edits
-
-    @property
-    def edits(self) -> bool:
-        """Does anything change in heads?"""
-        return bool(self.request_edits or self.response_edits)
+    edits: bool
+    """Does anything change in heads?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +65,14 @@ class Redirect:
     status: int
     location: bytes
 
-    def answer(self, request: RequestHead, host: str, path: str) -> Answer:
+    def answer(self, request: RequestHead) -> Answer:
         """The answer to this request."""
         location = self.location
         if uses := variables(location):
-            if not host and "host" in uses:
+            if not request.host and "host" in uses:
                 return Answer(400)  # HTTP/1.0 without a Host: where to?
-            uri = request.target if request.target[:1] == b"/" else b"/"
-            facts = {
-                "host": host.encode("latin-1"),
-                "path": path.encode("latin-1") if path != "*" else b"/",
-                "uri": uri,
-            }
+            uri = request.target if request.target[:1] == b"/" else b"/"  # the whole server is `*`
+            facts = {"host": _host(request.host).encode("latin-1"), "path": uri.partition(b"?")[0], "uri": uri}
             location = fill(location, facts)
         return Answer(self.status, "LR", b"Location: %b\r\n" % location)
 
@@ -86,13 +83,19 @@ class Rules:
     def __init__(self, frontend: Frontend, backend: Backend | None, backends: Mapping[str, Backend]) -> None:
         settings = frontend.settings
         self._frontend = frontend
-        self._allow = Networks(settings.allow)
-        self._deny = Networks(settings.deny)
+        allow, deny = Networks(settings.allow), Networks(settings.deny)
+        self._is_let_in: Callable[[str], bool] | None = None
+        if allow or deny:
+            self._is_let_in = lru_cache(REMEMBERED)(
+                lambda source: source not in deny and (not allow or source in allow)
+            )
         rate = self._rate = settings.rate_limit
         self._limit = RateLimit(rate.rate, rate.burst) if rate is not None else None
         self._methods = frozenset(method.encode() for method in settings.methods)
         self._no_method = Answer(405, fields=b"Allow: %b\r\n" % ", ".join(settings.methods).encode())
         self._router = Router([rule.when for rule in settings.rules]) if settings.rules else None
+        personal = any(rule.when.fields or rule.when.sources for rule in settings.rules)
+        self._remembered = None if personal else lru_cache(REMEMBERED)(self._choose)
         self._targets: list[Destination | Redirect | Answer] = [
             _target(rule, settings, backends) for rule in settings.rules
         ]
@@ -103,35 +106,51 @@ class Rules:
 
     def judge(self, request: RequestHead, source: str, secure: bool, now: float) -> Destination | Answer:
         """What happens to this request, of the client with the address `source`, which used TLS if it is `secure`."""
-        if source in self._deny or (self._allow and source not in self._allow):
+        if self._is_let_in is not None and not self._is_let_in(source):
             return self._denied(source, now)
         if self._limit is not None and (late := self._limit.wait(self._key(request, source), now)):
             return self._limited(source, late, now)
         if self._methods and request.method not in self._methods:
             return self._no_method
         target = self._targets[-1]
-        if self._router is None:
-            assert not isinstance(target, Redirect)
-        else:
-            host = host_alone(request.host.decode("latin-1")) if request.host else ""
-            path = request.target.partition(b"?")[0].decode("latin-1")
-            question = Question(
-                source,
-                host=host,
-                path=path,
-                method=request.method.decode("latin-1"),
-                secure=secure,
-                fields=lambda name: _values(request, name),
-            )
+        if self._router is not None:
+            path = request.target.partition(b"?")[0]
             try:
-                target = self._targets[self._router.choose(question)]
+                if self._remembered is not None and len(path) <= MEMORABLE:
+                    number = self._remembered(request.host, path, request.method, secure)
+                else:
+                    number = self._choose(
+                        request.host, path, request.method, secure, source, lambda name: _values(request, name)
+                    )
             except Ambiguous:
                 return Answer(400)
-            if isinstance(target, Redirect):
-                return target.answer(request, host, path)
+            target = self._targets[number]
+        if isinstance(target, Redirect):
+            return target.answer(request)
         if isinstance(target, Destination) and 0 < target.max_body < request.length:
             return Answer(413)
         return target
+
+    def _choose(
+        self,
+        host: bytes | None,
+        path: bytes,
+        method: bytes,
+        secure: bool,
+        source: str = "",
+        fields: Callable[[str], list[str]] = lambda name: [],
+    ) -> int:
+        """The number of the rule that is met. Raises Ambiguous."""
+        assert self._router is not None
+        question = Question(
+            source,
+            host=_host(host),
+            path=path.decode("latin-1"),
+            method=method.decode("latin-1"),
+            secure=secure,
+            fields=fields,
+        )
+        return self._router.choose(question)
 
     def _key(self, request: RequestHead, source: str) -> bytes | str:
         """Who is limited together. A request without the field counts for its address."""
@@ -187,17 +206,24 @@ def _target(rule: Rule, settings: FrontendSettings, backends: Mapping[str, Backe
 def _destination(settings: FrontendSettings, backend: Backend, strip: str = "") -> Destination:
     """A backend's own `max-body` counts. The frontend's edits come first on the way there, and last on the way back."""
     own = backend.settings
+    request_edits = _edits((*settings.request_edits, *own.request_edits))
+    response_edits = _edits((*own.response_edits, *settings.response_edits))
     return Destination(
         backend,
         strip.encode("ascii"),
         settings.max_body if own.max_body is None else own.max_body,
-        _edits((*settings.request_edits, *own.request_edits)),
-        _edits((*own.response_edits, *settings.response_edits)),
+        request_edits,
+        response_edits,
+        bool(request_edits or response_edits),
     )
 
 
 def _edits(edits: Iterable[Edit]) -> Edits:
     return Edits((edit.name, edit.verb, edit.value) for edit in edits)
+
+
+def _host(field: bytes | None) -> str:
+    return host_alone(field.decode("latin-1")) if field else ""
 
 
 def _values(request: RequestHead, name: str) -> list[str]:

@@ -86,6 +86,35 @@ class TestRoutes:
         assert raw.endswith(b"\r\n\r\n")
         assert response(raw, to_head=True).status == 404
 
+    def test_a_flood_from_a_client_that_does_not_read_is_held_and_then_served(self, make_house: MakeHouse) -> None:
+        house = make_house(default=False, others=[API], frontend={"rules": (route("api", hosts=("a",)),)})
+        client = house.client()
+        client.stop_reading()
+        client.send(get(b"/" + b"x" * 100) * 5000)
+        house.run(1)
+        assert client.unsent > 0
+        assert len(house.log) < 5000
+        client.read_on()
+        house.run(1)
+        assert client.take().count(b"HTTP/1.1 404 Not Found\r\n") == 5000
+        assert response(client.ask(get())).status == 404
+
+    def test_a_client_that_stays_silent_after_our_answer_is_closed(self, make_house: MakeHouse) -> None:
+        house = make_house(default=False, others=[API], frontend={"rules": (route("api", hosts=("a",)),)})
+        client = house.client()
+        client.ask(get())
+        house.run(29)
+        assert not client.eof
+        house.run(2)
+        assert (client.eof, house.endings) == (True, ["404 LR"])
+
+    def test_a_service_that_stops_closes_after_our_answer(self, make_house: MakeHouse) -> None:
+        house = make_house(default=False, others=[API], frontend={"rules": (route("api", hosts=("a",)),)})
+        client = house.client()
+        house.factory.stopping = True
+        got = response(client.ask(get()))
+        assert (got.status, got["Connection"], client.eof) == (404, "close", True)
+
     def test_an_http_10_client_is_closed_after_our_answer(self, make_house: MakeHouse) -> None:
         house = make_house(default=False, others=[API], frontend={"rules": (route("api", hosts=("a",)),)})
         client = house.client()
@@ -125,6 +154,27 @@ class TestRoutes:
         assert response(client.ask(get(b"/x?to=/../api"))).status == 200
         assert len(app.requests) == 1
         assert house.endings == ["400 PR"] * 4 + ["200 --"]
+
+    @pytest.mark.parametrize("tail", [b"", b"/" + b"x" * 1000], ids=["short", "long"])
+    def test_what_is_remembered_of_one_request_is_not_said_of_another(self, make_house: MakeHouse, tail: bytes) -> None:
+        rules = (
+            Rule("a", Conditions(hosts=("a",), paths=("/x",), methods=("GET",), secure=False), status=403),
+            Rule("b", Conditions(hosts=("a",), paths=("/x",)), status=404),
+            Rule("c", Conditions(hosts=("a",)), status=410),
+        )
+        house = make_house(frontend={"rules": rules, "trusted": ("198.51.100.7/32",)})
+        house.origin()
+        client = house.client()
+        for _ in range(2):
+            asked = [
+                get(b"/x" + tail, host=b"a"),
+                get(b"/x" + tail, b"X-Forwarded-Proto: https", host=b"a"),
+                get(b"/x" + tail, host=b"a").replace(b"GET", b"PUT"),
+                get(b"/y" + tail, host=b"a"),
+                get(b"/x" + tail, host=b"b"),
+                get(b"/y/../x" + tail, host=b"a"),
+            ]
+            assert [response(client.ask(each)).status for each in asked] == [403, 404, 404, 410, 200, 400]
 
     def test_an_absolute_target_is_routed_by_its_own_words(self, make_house: MakeHouse) -> None:
         house = make_house(others=[API], frontend={"rules": (route("api", hosts=("api.example",), paths=("/x",)),)})
