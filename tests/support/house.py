@@ -15,9 +15,12 @@ from lbservice.core.health import Health
 from lbservice.core.server import Server
 from lbservice.core.settings import (
     BackendSettings,
+    Conditions,
+    Edit,
     FrontendSettings,
     Listen,
     ListenTls,
+    Rule,
     ServerSettings,
     ServerTls,
 )
@@ -29,6 +32,16 @@ from tests.support.actors import Client, Origin, Script
 from tests.support.wire import Address, MemoryNetwork
 
 FRONT: Address = ("192.0.2.1", 80)
+
+NOTHING = (Edit("X-Nobody-Has-This", "remove"),)
+NEUTRAL: dict[str, Any] = {
+    "rules": (Rule("all", Conditions(paths=("/",)), backend="app"),),
+    "deny": ("240.0.0.0/4",),
+    "request_edits": NOTHING,
+    "response_edits": NOTHING,
+}
+"""Of an http frontend: rules that change nothing."""
+NEUTRAL_TCP: dict[str, Any] = {"rules": (Rule("all", Conditions(sources=("0.0.0.0/0", "::/0")), backend="app"),)}
 
 
 class SecureNetwork:
@@ -56,7 +69,7 @@ class House:
     """`servers` names them: s1 is at 10.0.0.1:8000, and so on. `log` holds every finished Access.
 
     Keywords are those of BackendSettings and FrontendSettings, and two of `maxconn`. Without `default` the frontend
-    has no backend but those of its rules. With `listen_tls` the
+    has no backend but those of its rules. With `ruled` it has rules that change nothing. With `listen_tls` the
     frontend and its clients speak TLS; with `server_tls` the balancer and its servers, which
     show `cert`. Without `fast` neither write-through nor splicing is used; with `turns`, as with epoll, what is
     written in a turn is sent at its end. `others` are further backends, by name, with one server each: o1 of the first
@@ -78,6 +91,7 @@ class House:
         turns: bool = False,
         others: Iterable[BackendSettings] = (),
         default: bool = True,
+        ruled: bool = False,
         **backend: Any,
     ) -> None:
         self.clock = Clock()
@@ -99,6 +113,8 @@ class House:
             other = Backend(settings_of, policies.make(settings_of.balance), gone=self.pool.drop)
             other.add(Server(other.name, ServerSettings(f"o{number}", f"10.0.9.{number}", 8000), Health()))
             self.others[other.name] = other
+        if ruled:
+            frontend = {**(NEUTRAL if mode == "http" else NEUTRAL_TCP), **(frontend or {})}
         listen = (Listen(*FRONT, tls=listen_tls),)
         process = Process(process_maxconn)
         self.frontend = Frontend(
