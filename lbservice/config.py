@@ -15,6 +15,7 @@ from lbservice import ini
 from lbservice.core.settings import (
     BackendSettings,
     CheckSettings,
+    Conditions,
     FrontendSettings,
     HeadLimits,
     Listen,
@@ -248,9 +249,19 @@ def _frontend(draft: _Draft, backends: Collection[str]) -> FrontendSettings:
     for rule in rules:
         if rule.backend and rule.backend not in backends:
             draft.refuse({f"route {rule.name}"}, _no_backend(rule.backend, backends))
+    _refuse_what_is_never_met(draft, rules)
     if any(rule.when.snis for rule in rules) and any(listen.tls for listen in listens):
         draft.refuse({"listen"}, "sni= in a route reads TLS that goes through to a server; take tls out, or the route")
     return FrontendSettings(draft.section.name, listens, backend, limits=HeadLimits(**limits), **values)
+
+
+def _refuse_what_is_never_met(draft: _Draft, rules: tuple[Rule, ...]) -> None:
+    """The first rule without conditions takes every request, and leaves nothing to those behind it."""
+    all_met = next((number for number, rule in enumerate(rules) if rule.when == Conditions()), len(rules))
+    entries = [entry for entry in draft.section.entries if entry.word in ("route", "redirect", "refuse")]
+    if len(entries) == len(rules):
+        for entry in entries[all_met + 1 :]:
+            draft.problem(f"is never met: line {entries[all_met].line} takes every request; change their order", entry)
 
 
 def _no_backend(backend: str, backends: Collection[str]) -> str:

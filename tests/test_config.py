@@ -703,6 +703,14 @@ class TestRulesSay:
         line = "rout api = app path=/a"
         assert said_of_frontend("listen = :81", line) == f"{line}: unknown key; did you mean 'route api'?"
 
+    def test_a_rule_behind_one_that_takes_everything(self) -> None:
+        redirect, route = "redirect = /new", "route r = app path=/a"
+        assert said_of_frontend("listen = :81", redirect, route) == (
+            f"{route}: is never met: line 9 takes every request; change their order"
+        )
+        assert len(frontend("listen = :81", route, redirect).rules) == 2
+        assert len(frontend("listen = :81", "redirect = https", route).rules) == 2
+
     def test_a_route_in_a_backend_is_sent_home(self) -> None:
         line = "route r = app path=/a"
         assert said_of_backend(line) == f"{line}: belongs in a [frontend] section"

@@ -279,7 +279,7 @@ class HttpServerProtocol(Protocol):
         exchange = self._begin(request, head[: head.index(b"\r")], self._began, now, request_id)
         self._began = -1.0
         if exchange is None:
-            return rest if self._phase is HEAD else b""
+            return self._behind(rest)
         if request.length == NO_BODY:
             self._phase = WAIT
         else:
@@ -297,6 +297,10 @@ class HttpServerProtocol(Protocol):
                     return b""
         exchange.start(now)
         return rest
+
+    def _behind(self, rest: bytes) -> bytes:
+        """What is left of the bytes behind a head that was answered without an exchange."""
+        return rest if self._phase is HEAD else b""
 
     def _begin(self, request: RequestHead, line: bytes, began: float, now: float, request_id: bytes) -> Exchange | None:
         """A new exchange, to be started; None: the request has been answered."""

@@ -10,14 +10,18 @@ from lbservice.core.events import Access
 from lbservice.core.route import host_alone
 from lbservice.core.server import Server
 from lbservice.proxy.exchange import Exchange
-from lbservice.proxy.http_server import HEAD, HttpServerProtocol
+from lbservice.proxy.http_server import BODY, HEAD, HttpServerProtocol
 from lbservice.proxy.rules import Answer, Destination, Rules
+from lbservice.wire.body import LengthBody
 from lbservice.wire.forwarded import said
 from lbservice.wire.h1 import encode_request
 from lbservice.wire.message import NO_BODY, RequestHead, ResponseHead, Usual
 
 if TYPE_CHECKING:
     from lbservice.proxy.listener import HttpFactory
+
+SWALLOWED = 64 * 1024
+"""Bytes of a body that are read, after its request has been refused, to keep the connection."""
 
 
 class RuledServerProtocol(HttpServerProtocol):
@@ -97,9 +101,10 @@ class RuledServerProtocol(HttpServerProtocol):
     def _answer(
         self, answer: Answer, request: RequestHead, line: bytes, began: float, now: float, request_id: bytes
     ) -> None:
-        """Answer ourselves. The connection is kept, unless there is a body, which nobody wants to read."""
+        """Answer ourselves. The connection is kept, unless there is a body that is more than a new connection costs."""
         factory = self.factory
-        keep = request.persistent and request.minor == 1 and request.length == NO_BODY and not factory.stopping
+        keep = request.persistent and request.minor == 1 and not (factory.stopping or request.expects_continue)
+        keep = keep and 0 <= request.length <= SWALLOWED
         page = self.page(
             answer.status, request, request_id, close=not keep, retry_after=answer.retry_after, fields=answer.fields
         )
@@ -111,17 +116,46 @@ class RuledServerProtocol(HttpServerProtocol):
         access.bytes_out = len(page)
         access.ended = now
         factory.ended(access)
-        if keep:
-            self._phase = HEAD
-            self._rested = now
-            if not self._choked:
-                self._deadline.set(now, self._keep_alive)
-            if self._held:
-                self.release()
+        if keep and request.length:
+            self._phase = BODY
+            self._body = LengthBody(request.length)
+            self._deadline.set(now, factory.settings.timeout_client)
+        elif keep:
+            self._rest(now)
         elif request.length == NO_BODY:
             self._close()
         else:
             self._linger()
+
+    def _rest(self, now: float) -> None:
+        """Ready for the next request."""
+        self._phase = HEAD
+        self._rested = now
+        if not self._choked:
+            self._deadline.set(now, self._keep_alive)
+        if self._held:
+            self.release()
+
+    def _behind(self, rest: bytes) -> bytes:
+        if self._phase is not BODY:
+            return super()._behind(rest)
+        body = self._body
+        assert body is not None
+        body.feed(rest)
+        if not body.done:
+            return b""
+        self._body = None
+        if self.factory.stopping:
+            self._close()
+        else:
+            self._rest(self.seconds())
+        return body.rest
+
+    def _more_body(self, data: bytes) -> None:
+        if self.exchange is not None:
+            super()._more_body(data)
+        elif (rest := self._behind(data)) and self._phase is HEAD:
+            self._head(rest)
 
 
 class EditedExchange(Exchange):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.logger import LogEvent, globalLogPublisher
 
 from lbservice.core.settings import (
@@ -14,6 +16,7 @@ from lbservice.core.settings import (
     RateSettings,
     Rule,
 )
+from lbservice.proxy.ruled import stripped
 from tests.support.actors import answer, body_of, response, responses
 from tests.support.house import House
 
@@ -121,12 +124,51 @@ class TestRoutes:
         got = response(client.ask(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"))
         assert (got.status, got["Connection"], client.eof) == (404, "close", True)
 
-    def test_a_request_with_a_body_costs_the_connection(self, make_house: MakeHouse) -> None:
+    @pytest.mark.parametrize("request_of", ["long", "chunked", "expected"])
+    def test_a_long_body_that_nobody_wants_costs_the_connection(self, make_house: MakeHouse, request_of: str) -> None:
         house = make_house(default=False, others=[API], frontend={"rules": (route("api", hosts=("a",)),)})
         client = house.client()
-        got = response(client.ask(post(b"x" * 100)))
+        requests = {
+            "long": post(b"x" * 65537),
+            "chunked": chunked(b"x"),
+            "expected": post(b"x", b"Expect: 100-continue"),
+        }
+        got = response(client.ask(requests[request_of] + get()))
         assert (got.status, got["Connection"]) == (404, "close")
         house.run(3)
+        assert (client.eof, house.endings) == (True, ["404 LR"])
+
+    @pytest.mark.parametrize("segment", [1, 50, 100_000])
+    def test_a_short_body_is_read_for_the_sake_of_the_connection(self, make_house: MakeHouse, segment: int) -> None:
+        house = make_house(default=False, others=[API], frontend={"rules": (route("api", hosts=("app.example",)),)})
+        house.other()
+        house.network.segment = segment
+        client = house.client()
+        wrong = post(b"GET / HTTP/1.1\r\nHost: app.example\r\n\r\n").replace(b"app.example", b"b.example", 1)
+        got = responses(client.ask(wrong + post(b"x") + wrong + wrong + get()))
+        assert [each.status for each in got] == [404, 200, 404, 404, 200]
+        assert house.endings == ["404 LR", "200 --", "404 LR", "404 LR", "200 --"]
+        assert client.fate is None
+
+    def test_a_short_body_that_does_not_come_is_not_waited_for_long(self, make_house: MakeHouse) -> None:
+        house = make_house(default=False, others=[API], frontend={"rules": (route("api", hosts=("a",)),)})
+        dribbling, leaving, late = house.client(), house.client(), house.client()
+        for client in (dribbling, leaving, late):
+            assert response(client.ask(post(b"x" * 100)[:-90])).status == 404
+        leaving.abort()
+        for _ in range(31):
+            dribbling.send(b"x")
+            house.run(1)
+        assert dribbling.eof
+        assert late.eof
+        assert house.endings == ["404 LR"] * 3
+
+    def test_a_short_body_comes_to_its_end_though_the_service_stops(self, make_house: MakeHouse) -> None:
+        house = make_house(default=False, others=[API], frontend={"rules": (route("api", hosts=("a",)),)})
+        client = house.client()
+        assert response(client.ask(post(b"x" * 100)[:-90])).all("Connection") == []
+        house.factory.stopping = True
+        client.ask(b"x" * 90)
         assert client.eof
 
     def test_fields_methods_and_upgrades_decide(self, make_house: MakeHouse) -> None:
@@ -207,6 +249,16 @@ class TestRoutes:
             assert response(client.ask(get(path))).status == 200
         assert [request.split(b" ")[1] for request in api.requests] == [sent] * 2
         assert house.log[1].request_line == b"GET %b HTTP/1.1" % path
+
+
+@given(st.from_regex(rb"/api(?:[!-\"$-~]{0,20})", fullmatch=True))
+def test_a_stripped_target_is_still_one_and_keeps_what_is_behind(target: bytes) -> None:
+    sent = stripped(target, b"/api")
+    if target[4:5] in (b"", b"/", b"?"):
+        assert (sent[:1], sent[:2] == b"//") == (b"/", False)
+        assert sent.lstrip(b"/") == target[4:].lstrip(b"/")
+    else:
+        assert sent == target
 
 
 class TestRedirects:
