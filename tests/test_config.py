@@ -706,7 +706,7 @@ class TestRulesSay:
     def test_a_rule_behind_one_that_takes_everything(self) -> None:
         redirect, route = "redirect = /new", "route r = app path=/a"
         assert said_of_frontend("listen = :81", redirect, route) == (
-            f"{route}: is never met: line 9 takes every request; change their order"
+            f"{route}: is never met: line 10 takes every request; change their order"
         )
         assert len(frontend("listen = :81", route, redirect).rules) == 2
         assert len(frontend("listen = :81", "redirect = https", route).rules) == 2
