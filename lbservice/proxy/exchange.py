@@ -365,6 +365,7 @@ class Exchange:
     def _succeed(self, now: float) -> None:
         """The whole response has been passed on: the usual end."""
         self._stage = DONE
+        self._placement = None  # it knows us, too: a cycle would wait for the garbage collector
         self.answered = True
         access = self.access
         access.ended = now
@@ -550,6 +551,7 @@ class Exchange:
             give_back(lease, access, outcome)
         if self._placing is not None:
             self._placing.cancel()
+        self._placement = None
         client.exchange_done(self, now)
 
     def uses(self, server: Server) -> bool:

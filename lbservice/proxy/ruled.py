@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lbservice.core.address import believed
-from lbservice.core.backend import Backend
 from lbservice.core.events import Access
 from lbservice.core.route import host_alone
 from lbservice.core.server import Server
@@ -159,24 +158,21 @@ class RuledServerProtocol(HttpServerProtocol):
 
 
 class EditedExchange(Exchange):
-    """An exchange whose heads are edited. The answers that we make ourselves are not."""
+    """An exchange whose heads are edited, as the client's destination says. Our own answers are not."""
 
-    __slots__ = ("_destination", "_known")
+    __slots__ = ()
 
     _client: RuledServerProtocol
 
-    def __init__(self, client: HttpServerProtocol, backend: Backend, request: RequestHead, access: Access) -> None:
-        super().__init__(client, backend, request, access)
-        assert isinstance(client, RuledServerProtocol)
-        assert client.destination is not None
-        self._destination = client.destination
-        self._known: dict[str, bytes] | None = None
+    @property
+    def _destination(self) -> Destination:
+        destination = self._client.destination  # there is one request at a time
+        assert destination is not None
+        return destination
 
     @property
     def _facts(self) -> dict[str, bytes]:
-        if self._known is None:
-            self._known = self._client.facts(self.request, self.access.request_id)
-        return self._known
+        return self._client.facts(self.request, self.access.request_id)
 
     def _head(self, server: Server) -> bytes:
         edits = self._destination.request_edits
@@ -185,7 +181,7 @@ class EditedExchange(Exchange):
         request = self.request
         host = edits.host or request.host or server.settings.address.encode()
         lines = request.fields + self._client.introduction.fields(request, self.access.request_id)
-        return encode_request(request, host, b"", edits.lines(lines, self._facts))
+        return encode_request(request, host, b"", edits.lines(lines, self._facts if edits.uses else {}))
 
     def whole_response(self, head: ResponseHead, payload: bytes, now: float) -> None:
         edits = self._destination.response_edits

@@ -428,6 +428,7 @@ class Session:
             give_back(lease, access, Outcome(result, 0, -1.0, access.bytes_in, access.bytes_out))
         if self._placing is not None:
             self._placing.cancel()
+        self._placement = None
         self._factory.ended(access)
         # Without a server there is nothing to reset: the client sees an ordinary close.
         self._client.close(clean=clean or termination[1] in "CQR")
