@@ -59,6 +59,21 @@ class TestRequests:
             assert field(origin.requests[-1], "X-Real-IP") == address.decode()
             assert str(field(origin.requests[-1], "X-Is")).startswith("https://app.example ")
 
+    def test_what_is_said_again_has_an_id_of_its_own_and_other_fields_are_seen(self, make_house: MakeHouse) -> None:
+        edits = (Edit("X-Id", "set", "{request_id}"), Edit("X-Host", "set", "{host}"))
+        by_id = make_house(frontend={"request_edits": edits})
+        by_host = make_house(frontend={"request_edits": edits[1:]})
+        for house in (by_id, by_host):
+            origin, client = house.origin(), house.client()
+            for host in (b"a", b"a", b"b", b"b", b"a", b"a"):
+                client.ask(get(b"X-Theirs: " + host, host=host))
+                request = origin.requests[-1]
+                assert [field(request, name) for name in ("Host", "X-Host", "X-Theirs")] == [host.decode()] * 3
+                assert field(request, "X-Request-ID") == house.log[-1].request_id.decode()
+                if house is by_id:
+                    assert field(request, "X-Id") == field(request, "X-Request-ID")
+            assert len({field(request, "X-Request-ID") for request in origin.requests}) == 6
+
     def test_each_backend_has_its_own_and_the_frontends_come_first(self, make_house: MakeHouse) -> None:
         api = BackendSettings("api", request_edits=(Edit("X-A", "set", "api"), Edit("X-B", "remove")))
         rules = (Rule("api", Conditions(paths=("/api",)), backend="api"),)
