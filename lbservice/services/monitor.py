@@ -89,10 +89,20 @@ class HealthMonitor(Service):
             self._down(server)
 
     def suspect(self, backend: Backend, server: Server, why: str, on_error: str) -> None:
-        """Requests say that a server is ill: take it as `on_error` says (HAProxy's on-error), and ask it soon."""
+        """Requests say that a server is ill: take it as `on_error` says (HAProxy's on-error), and ask it soon.
+
+        One that is down already, or that nobody asks, is left alone: nothing would bring it up again.
+        """
         rounds = self._rounds.get(server)
-        if rounds is None or not server.health.up or server.admin is Admin.MAINT:
+        if rounds is None or not (self.running and server.health.up) or server.admin is Admin.MAINT:
             return
+        self.log.info(
+            "server {server} has failed: {why}; {action}",
+            event="observed",
+            server=server.path,
+            why=why,
+            action=on_error,
+        )
         if on_error != "fastinter":
             server.health.accuse(on_error)
             self.observe(backend, server, CheckResult(False, "HANA", why, self._clock.seconds(), 0.0))

@@ -11,7 +11,7 @@ from lbservice.core.backend import Backend
 from lbservice.core.clock import Clock, Seldom, Timer
 from lbservice.core.outlier import Outliers
 from lbservice.core.passive import ERRORS, LAYERS, ErrorRuns
-from lbservice.core.server import Admin, Ejection, Server
+from lbservice.core.server import Ejection, Server
 from lbservice.core.settings import ObserveSettings
 from lbservice.services.monitor import HealthMonitor, words
 
@@ -48,15 +48,6 @@ class PassiveHealth:
         backend.listeners = tuple(run.heard for run in runs)
 
     def _suspect(self, backend: Backend, observe: ObserveSettings, server: Server, why: str) -> None:
-        if self._stopped or not server.health.up or server.admin is Admin.MAINT:
-            return
-        self.log.info(
-            "server {server} has failed: {why}; {action}",
-            event="observed",
-            server=server.path,
-            why=why,
-            action=observe.on_error,
-        )
         self._monitor.suspect(backend, server, why, observe.on_error)
 
     # -- ejection --------------------------------------------------------------------------

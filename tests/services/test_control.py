@@ -110,6 +110,16 @@ class TestMaintenance:
             house.control.ready("app/s1", actor="anna")
             assert house["app/s1"].state == "UP"
 
+    def test_idle_connections_are_closed_in_maintenance_only(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dropped: list[str] = []
+        monkeypatch.setattr(house.balancer.pool, "drop", lambda server: dropped.append(server.path))
+        house.control.drain("app/s1", actor="anna")
+        assert dropped == []
+        house.control.maint("app/s2", actor="anna")
+        assert dropped == ["app/s2"]
+
 
 class TestWeight:
     @pytest.mark.parametrize("weight", [0, 1, 256])

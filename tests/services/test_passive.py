@@ -49,6 +49,11 @@ def fail(house: House, path: str, times: int, outcome: Outcome = BAD) -> None:
         lease.done(outcome if mine else Outcome(Result.ABORTED))
 
 
+def timers_of(owner: object, house: House) -> list[object]:
+    """The calls that this object still has on the clock."""
+    return [call for call in house.clock.getDelayedCalls() if getattr(call.func, "__self__", None) is owner]
+
+
 class TestObserve:
     def make(self, tmp_path: Path, on_error: str = "fail-check", fastinter: float | None = None) -> House:
         return make_house(tmp_path, observe=ObserveSettings("layer7", 10, on_error), fastinter=fastinter)
@@ -124,7 +129,9 @@ class TestObserve:
         with house.running():
             house.control.add("app", replace(server(5), check=False), actor="anna")
             fail(house, "app/s5", 30)
-            assert house["app/s5"].state == "UP"
+            with heard(*PASSIVE) as events:
+                fail(house, "app/s5", 10)
+            assert (house["app/s5"].state, events) == ("UP", [])
 
     def test_errors_of_one_that_is_down_do_not_keep_it_down(self, tmp_path: Path) -> None:
         house = self.make(tmp_path, "mark-down")
@@ -138,9 +145,10 @@ class TestObserve:
             fail(house, "app/s1", 10)
             house.wait(1.5)
             assert house["app/s1"].state == "DOWN 1/2"
-            for lease in late:
-                lease.done(BAD)
-            assert house["app/s1"].state == "DOWN 1/2"
+            with heard(*PASSIVE) as events:
+                for lease in late:
+                    lease.done(BAD)
+            assert (house["app/s1"].state, events) == ("DOWN 1/2", [])
 
 
 class TestEjection:
@@ -202,11 +210,14 @@ class TestEjection:
     def test_its_last_requests_do_not_put_it_out_again(self, tmp_path: Path) -> None:
         house = self.make(tmp_path)
         with house.running():
-            late = [lease_of(house.app) for _ in range(80)]
+            late = [lease_of(house.app) for _ in range(96)]
+            mine = [lease for lease in late if lease.server is house["app/s1"]]
+            assert len(mine) == 24
             fail(house, "app/s1", 5)
-            for lease in late:
-                if lease.server is house["app/s1"]:
+            with heard("ejected") as events:
+                for lease in mine:
                     lease.done(BAD)
+            assert events == []
             house.wait(31)
             assert house["app/s1"].available
             fail(house, "app/s1", 4)
@@ -252,9 +263,7 @@ class TestEjection:
         with house.running():
             fail(house, "app/s1", 5)
             house.control.remove("app/s1", actor="anna")
-            with heard(*PASSIVE) as events:
-                house.wait(60)
-            assert events == []
+            assert not timers_of(house.balancer.passive, house)
 
     def test_nothing_is_left_after_a_stop(self, tmp_path: Path) -> None:
         house = self.make(tmp_path)
@@ -264,7 +273,7 @@ class TestEjection:
             house.stop()
             for lease in late:
                 lease.done(BAD)
-        assert not [call for call in house.clock.getDelayedCalls() if "PassiveHealth" in str(call)]
+        assert not timers_of(house.balancer.passive, house)
         assert sum(each.ejection is not None for each in house.app) == 1
 
     def test_what_comes_back_starts_slowly(self, tmp_path: Path) -> None:
