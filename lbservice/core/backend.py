@@ -156,6 +156,12 @@ class Backend:
         return iter(self.servers.values())
 
     @property
+    def mains(self) -> tuple[Server, ...]:
+        """The servers that people want to be used, backups only where there are no others; panic uses all of them."""
+        wanted = tuple(server for server in self.servers.values() if server.wanted)
+        return tuple(server for server in wanted if not server.settings.backup) or wanted
+
+    @property
     def waiting(self) -> int:
         """How many wait in the queue."""
         return self._queue.waiting
@@ -278,12 +284,11 @@ class Backend:
 
     def _panic_or_not(self, usable: int) -> None:
         """Use all, whatever their health, when so few are up that they would be overrun, and no backup can help."""
-        wanted = [server for server in self.servers.values() if server.wanted]
-        mains = [server for server in wanted if not server.settings.backup] or wanted
+        mains = self.mains
         up = sum(server.available for server in mains)
         self.panicking = up < self.settings.panic * len(mains) and usable == up
         if self.panicking:
-            self.available = tuple(mains)
+            self.available = mains
 
     def _find_candidates(self) -> None:
         self.candidates = tuple(server for server in self.available if not server.full)

@@ -161,7 +161,8 @@ class Balancer(Service):
     def _panicked(self, backend: Backend) -> None:
         if not self.running:
             return
-        up = sum(server.available for server in backend)
+        servers = backend.mains
+        up = sum(server.available for server in servers)
         if backend.panicking:
             self.log.warn(
                 "backend {backend} panics: only {up} of {servers} servers can be used, less than {share:.0%};"
@@ -169,7 +170,7 @@ class Balancer(Service):
                 event="panic",
                 backend=backend.name,
                 up=up,
-                servers=len(backend.servers),
+                servers=len(servers),
                 share=backend.settings.panic,
             )
         else:
@@ -178,7 +179,7 @@ class Balancer(Service):
                 event="panic-over",
                 backend=backend.name,
                 up=up,
-                servers=len(backend.servers),
+                servers=len(servers),
             )
 
     # -- life ------------------------------------------------------------------------------

@@ -111,6 +111,7 @@ class Crowd:
         self.tried: dict[int, tuple[Server, ...]] = {}
         self.last = [-1, -1, -1]
         self.came = self.served = self.left = self.told_nobody = 0
+        self.backend.listeners = (self.heard,)
 
     def comes(self, avoid: tuple[Server, ...] = ()) -> None:
         """A request; with `avoid` it is one that has failed and is tried again."""
@@ -148,6 +149,12 @@ class Crowd:
         self.served += 1
         if fails:
             self.comes((lease.server,))
+
+    def heard(self, server: Server, outcome: Outcome) -> None:
+        """Passive health: a failure may take the server out before its lease has quite ended."""
+        if outcome.result is Result.RESET and self.random.random() < 0.2:
+            server.health.up = False
+            self.backend.refresh()
 
     def leaves(self) -> None:
         who = self.random.choice(list(self.waiting))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lbservice.core.pick import Outcome, Result
 from lbservice.core.server import Admin, Ejection, Server
 from lbservice.core.settings import PrioritySettings
 from tests.support.actors import (
@@ -148,6 +149,8 @@ def test_chaos(make_house: MakeHouse, seed: int) -> None:
         panic=random.choice((0.0, 0.5)),
         frontend={"timeout_client": 5.0, "timeout_keep_alive": 6.0, "maxconn": random.choice((0, 0, 4))},
     )
+    if seed % 2:
+        house.backend.listeners = (lambda server, outcome: accused(house, server, outcome, random),)
     house.network.segment = random.choice((700, 1500, 1 << 20))
     house.network.capacity = random.choice((2000, 8192, 65536))
     house.network.latency = random.choice((0.0, 0.1))
@@ -195,6 +198,14 @@ def held_back(house: House, server: Server, random: Random) -> None:
         case 3:
             server.health.up = True
     house.backend.refresh()
+
+
+def accused(house: House, server: Server, outcome: Outcome, random: Random) -> None:
+    """Passive health: a failure may take its server down, in the middle of whatever is going on."""
+    if outcome.result in (Result.RESET, Result.CONNECT_FAILED, Result.TIMED_OUT) and random.random() < 0.1:
+        server.health.up = False
+        house.backend.refresh()
+        house.factory.marked_down(server)
 
 
 def truthful(visitor: Visitor) -> None:
