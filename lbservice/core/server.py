@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from lbservice.core.health import Health
@@ -18,15 +19,25 @@ class Admin(Enum):
     """Takes nothing and is not checked."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ejection:
+    """Why a server was put out, for its errors, and until when (monotonic seconds)."""
+
+    until: float
+    why: str
+
+
 class Server:
     """A server of one backend. Compared by identity; its counters live as long as it does.
 
-    `weight` (0-256; 0 takes nothing new) and `admin` are what people want, and may change while it runs; whoever
-    changes them calls `Backend.refresh`, which keeps its tuple of available servers in step. Policies go by
-    `effective_weight`, which is the weight or, for the time being, a part of it.
+    `weight` (0-256; 0 takes nothing new) and `admin` are what people want, and may change while it runs; `ramp` and
+    `ejection` are what its past does to it. Whoever changes one of them calls `Backend.refresh`, which keeps its tuple
+    of available servers in step. Policies go by `effective_weight` and the backend by `maxconn`, which are what was
+    configured or, for the time being, a part of it.
     """
 
     __slots__ = (
+        "_ramp",
         "_weight",
         "admin",
         "backend",
@@ -34,6 +45,7 @@ class Server:
         "bytes_out",
         "connect_errors",
         "effective_weight",
+        "ejection",
         "health",
         "in_flight",
         "leaving",
@@ -51,10 +63,13 @@ class Server:
         self.name = settings.name
         self.settings = settings
         self.health = health
-        self.weight = settings.weight
-        self.maxconn = settings.maxconn
+        self.effective_weight: float
+        self.maxconn: int
         """Requests that it may have in flight at present; 0: any number."""
+        self._ramp = 1.0
+        self.weight = settings.weight
         self.admin = Admin.READY
+        self.ejection: Ejection | None = None
         self.leaving = False
         """Removed by an operator, and gone as soon as its last request is done."""
         self.in_flight = 0
@@ -75,12 +90,33 @@ class Server:
     @weight.setter
     def weight(self, weight: int) -> None:
         self._weight = weight
-        self.effective_weight: float = weight
+        self._reckon()
+
+    @property
+    def ramp(self) -> float:
+        """The part of its share that it gets at present: less than 1 for a while after a recovery."""
+        return self._ramp
+
+    @ramp.setter
+    def ramp(self, ramp: float) -> None:
+        self._ramp = ramp
+        self._reckon()
+
+    def _reckon(self) -> None:
+        """What people want, times what holds it back for now: the one place for such factors."""
+        self.effective_weight = self._weight * self._ramp
+        most = self.settings.maxconn
+        self.maxconn = max(1, int(most * self._ramp)) if most else 0
+
+    @property
+    def wanted(self) -> bool:
+        """Do people want it to be used?"""
+        return self.admin is Admin.READY and self.effective_weight > 0
 
     @property
     def available(self) -> bool:
-        """May it take something new, as far as people and checks are concerned?"""
-        return self.admin is Admin.READY and self.health.up and self.effective_weight > 0
+        """May it take something new, as far as people, checks and its errors are concerned?"""
+        return self.wanted and self.health.up and self.ejection is None
 
     @property
     def full(self) -> bool:
@@ -89,8 +125,12 @@ class Server:
 
     @property
     def state(self) -> str:
-        """One word for people: the admin state when it holds the server back, else its health."""
-        return self.health.word if self.admin is Admin.READY else self.admin.name
+        """For people, what holds it back: the admin state, its health, or its errors; else how far up it is."""
+        if self.admin is not Admin.READY:
+            return self.admin.name
+        if self.health.up and self.ejection is not None:
+            return "EJECTED"
+        return f"{self.health.word} {self._ramp:.0%}" if self._ramp < 1 else self.health.word
 
     @property
     def path(self) -> str:
