@@ -21,7 +21,8 @@ from lbservice.core.retry import RetryBudget
 from lbservice.core.server import Admin, Server
 from lbservice.core.settings import BackendSettings
 
-Listener = Callable[[Server, Outcome], None]
+Listener = Callable[[Server, Outcome], bool]
+"""Hears how a use of a server went; does it want to hear of the next one, even if all goes well?"""
 
 
 class Lease:
@@ -53,8 +54,8 @@ class Lease:
         elif result is Result.RESET:
             server.resets += 1
         backend.policy.learn(server, outcome)
-        for heard in backend.listeners:
-            heard(server, outcome)
+        if backend.listeners:
+            backend.tell(server, outcome)
         self._make_room()
 
     def note_load(self, access: Access) -> None:
@@ -65,9 +66,12 @@ class Lease:
         access.backend_active = self.backend.in_flight - 1
 
     def succeeded(self, access: Access) -> None:
-        """The fast path of `note_load` and `done`, for a whole response: no object for nobody who learns."""
+        """The fast path of `note_load` and `done`, for a whole response: no object for nobody who learns.
+
+        A response that says that the server has failed goes the general way.
+        """
         backend, server, status = self.backend, self.server, access.status
-        if backend.learns or not self.open:
+        if status >= 500 or backend.learns or not self.open:
             self.note_load(access)
             self.done(Outcome(OK, status, access.responded - access.connected, access.bytes_in, access.bytes_out))
             return
@@ -76,7 +80,7 @@ class Lease:
         access.backend_active = backend.in_flight = backend.in_flight - 1
         server.bytes_in += access.bytes_in
         server.bytes_out += access.bytes_out
-        server.statuses[status // 100 if status < 600 else 5] += 1
+        server.statuses[status // 100] += 1
         if server.maxconn or server.leaving:
             self._make_room()
 
@@ -117,7 +121,8 @@ class Backend:
     `emptied(backend, empty)` is called when the last server becomes unavailable (True) and when
     the first returns (False); `panicked(backend)` when panic begins or ends; `gone(server)` when a removed
     server has nothing left in flight; `retried(backend, server, again)` when a request fails on a server and
-    could be tried again, and whether it is or the budget forbids it. `listeners` hear how every use of a server went.
+    could be tried again, and whether it is or the budget forbids it. `listeners` hear how uses of servers went: of
+    each that went badly, and of the others while one of them wants to.
     """
 
     def __init__(
@@ -134,8 +139,10 @@ class Backend:
         self.name = settings.name
         self.policy = policy
         self.learns = True
-        """Does the policy, or a listener, want to know how the uses of servers go?"""
+        """Does the policy, or a listener, want to know how every use of a server goes, not only the bad ones?"""
         self.listeners: tuple[Listener, ...] = ()
+        self._attentive = False
+        """Is it a listener?"""
         self.servers: dict[str, Server] = {}
         self.available: tuple[Server, ...] = ()
         self.candidates: tuple[Server, ...] = ()
@@ -203,6 +210,15 @@ class Backend:
         """A server that was full is so no more."""
         self._find_candidates()
         self._serve_queue()
+
+    def tell(self, server: Server, outcome: Outcome) -> None:
+        """Let the listeners hear how a use of a server went."""
+        attentive = False
+        for heard in self.listeners:
+            attentive = heard(server, outcome) or attentive
+        if attentive != self._attentive:
+            self._attentive = attentive
+            self.learns = attentive or type(self.policy).learn is not Policy.learn
 
     # -- trying again ----------------------------------------------------------------------
 
@@ -274,7 +290,7 @@ class Backend:
         if self.settings.panic:
             self._panic_or_not(len(usable))
         self.policy.rebuild(self.available)
-        self.learns = bool(self.listeners) or type(self.policy).learn is not Policy.learn
+        self.learns = self._attentive or type(self.policy).learn is not Policy.learn
         self._find_candidates()
         if self.panicking != panicked:
             self._panicked(self)

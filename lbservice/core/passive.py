@@ -50,7 +50,10 @@ ERRORS: Mapping[str, Judge] = {"5xx": server_errors, "gateway": gateway_errors, 
 
 
 class ErrorRuns:
-    """Counts each server's errors in a row. At `limit` it calls `reached(server, why)`, and begins anew."""
+    """Counts each server's errors in a row. At `limit` it calls `reached(server, why)`, and begins anew.
+
+    While no server has any, successes say nothing new: `heard` answers whether it wants to hear of them.
+    """
 
     def __init__(self, judge: Judge, limit: int, reached: Callable[[Server, str], None]) -> None:
         self._judge = judge
@@ -58,16 +61,19 @@ class ErrorRuns:
         self._reached = reached
         self._runs: dict[Server, int] = {}
 
-    def heard(self, server: Server, outcome: Outcome) -> None:
+    def heard(self, server: Server, outcome: Outcome) -> bool:
         """A use of the server has ended."""
         error = self._judge(outcome)
         if error:
             run = self._runs.get(server, 0) + 1
-            self._runs[server] = run % self._limit
-            if run == self._limit:
+            if run < self._limit:
+                self._runs[server] = run
+            else:
+                self._runs.pop(server, None)
                 self._reached(server, f"{run} errors in a row, the last: {_words(outcome)}")
         elif error is False:
             self._runs.pop(server, None)
+        return bool(self._runs)
 
     def forget(self, server: Server) -> None:
         """Begin anew: it is gone, or back."""

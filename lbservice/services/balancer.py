@@ -121,9 +121,11 @@ class Balancer(Service):
             for factory in self._factories:
                 factory.cut(server)
 
-    def set_admin(self, server: Server, admin: Admin) -> None:
-        """What an operator wants of a server from now on."""
+    def set_admin(self, server: Server, admin: Admin, actor: str) -> None:
+        """What an operator wants of a server from now on; to be ready ends an ejection, too."""
         backend, before = self.backends[server.backend], server.admin
+        if admin is Admin.READY:
+            self.passive.pardon(backend, server, actor)
         server.admin = admin
         if admin is Admin.MAINT:
             self.pool.drop(server)

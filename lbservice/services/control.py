@@ -176,9 +176,9 @@ class Control:
         if server.leaving:
             raise ControlError(f"{path}: being removed; add it again when it is gone")
         before = server.admin.value
-        if admin is Admin.READY and self.balancer.passive.pardon(self.balancer.backends[server.backend], server, actor):
-            before = "ejected" if before == admin.value else f"{before}, ejected"
-        self.balancer.set_admin(server, admin)
+        if admin is Admin.READY and server.ejection is not None:
+            before = "ejected" if server.admin is admin else f"{before}, ejected"
+        self.balancer.set_admin(server, admin, actor)
         return self._done(Change(f"set to {admin.value}", path, before, admin.value, actor))
 
     def _done(self, change: Change) -> Change:

@@ -84,13 +84,12 @@ class PassiveHealth:
         del self._timers[server]
         self._return(backend, server, "its time is up")
 
-    def pardon(self, backend: Backend, server: Server, actor: str) -> bool:
-        """Let a server return before its time; was it out?"""
-        if server.ejection is None:
-            return False
-        self._timers.pop(server).cancel()
-        self._return(backend, server, f"by {actor}")
-        return True
+    def pardon(self, backend: Backend, server: Server, actor: str) -> None:
+        """Let a server return before its time, if it is out."""
+        timer = self._timers.pop(server, None)
+        if timer is not None:
+            timer.cancel()
+            self._return(backend, server, f"by {actor}")
 
     def _return(self, backend: Backend, server: Server, why: str) -> None:
         assert server.ejection is not None

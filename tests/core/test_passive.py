@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from lbservice.core.backend import Backend
+from lbservice.core.events import Access
 from lbservice.core.passive import ERRORS, LAYERS, ErrorRuns, Judge
 from lbservice.core.pick import Outcome, Result
-from tests.core.build import GOOD, lease_of, make_backend, make_server
+from lbservice.core.server import Server
+from tests.core.build import lease_of, make_backend, make_server
 
 OUTCOMES = {
     "200": Outcome(Result.OK, 200),
@@ -90,19 +93,61 @@ class TestErrorsInARow:
             runs.heard(make_server(), OUTCOMES["503"])
         assert len(told) == 2
 
+    def test_it_wants_to_hear_of_successes_while_somebody_has_errors(self) -> None:
+        runs, told = self.make()
+        s1, s2 = make_server("s1"), make_server("s2")
+        ends = [(s1, "200"), (s1, "503"), (s2, "503"), (s1, "200"), (s2, "200"), (s1, "503"), (s1, "503"), (s1, "503")]
+        wants = [runs.heard(server, OUTCOMES[name]) for server, name in ends]
+        assert wants == [False, True, True, True, False, True, True, False]
+        assert len(told) == 1
+
 
 class TestListeners:
-    """A backend tells its listeners how each use of a server went, and only asks for it when there is one."""
+    """A backend tells its listeners of each use of a server that went badly, and of the others while one wants to."""
 
-    def test_hear_every_outcome_once(self) -> None:
+    def ends(self, backend: Backend, *statuses: int) -> None:
+        """Whole responses, as most are."""
+        for status in statuses:
+            access = Access(True, "192.0.2.1:5", "web", "app", 0.0)
+            access.status = status
+            lease_of(backend).succeeded(access)
+
+    def test_what_ends_in_any_other_way_is_told_once(self) -> None:
         heard: list[tuple[str, Result]] = []
+
+        def hear(server: Server, outcome: Outcome) -> bool:
+            heard.append((server.name, outcome.result))
+            return False
+
         backend = make_backend([make_server()])
-        assert not backend.learns
-        backend.listeners = (lambda server, outcome: heard.append((server.name, outcome.result)),)
-        backend.refresh()
-        assert backend.learns
-        for outcome in (GOOD, OUTCOMES["reset"], Outcome(Result.ABORTED)):
+        backend.listeners = (hear,)
+        for outcome in (OUTCOMES["reset"], Outcome(Result.ABORTED)):
             lease = lease_of(backend)
             lease.done(outcome)
             lease.done(outcome)
-        assert heard == [("s1", Result.OK), ("s1", Result.RESET), ("s1", Result.ABORTED)]
+        assert heard == [("s1", Result.RESET), ("s1", Result.ABORTED)]
+
+    def test_whole_responses_are_told_when_they_are_errors_or_when_somebody_has_some(self) -> None:
+        told: list[str] = []
+        heard: list[int] = []
+        runs = ErrorRuns(ERRORS["5xx"], 3, lambda server, why: told.append(why))
+
+        def hear(server: Server, outcome: Outcome) -> bool:
+            heard.append(outcome.status)
+            return runs.heard(server, outcome)
+
+        backend = make_backend([make_server()])
+        backend.listeners = (hear,)
+        self.ends(backend, 200, 404, 503, 200, 201, 503, 503)
+        backend.refresh()
+        self.ends(backend, 204, 205, 503, 503, 503, 206)
+        assert heard == [503, 200, 503, 503, 204, 503, 503, 503]
+        assert len(told) == 1
+        assert backend.servers["s1"].statuses == [0, 0, 6, 0, 1, 6]
+
+    def test_one_of_several_who_wants_to_is_enough(self) -> None:
+        backend = make_backend([make_server()])
+        backend.listeners = (lambda server, outcome: True, lambda server, outcome: False)
+        assert not backend.learns
+        self.ends(backend, 503)
+        assert backend.learns

@@ -150,11 +150,12 @@ class Crowd:
         if fails:
             self.comes((lease.server,))
 
-    def heard(self, server: Server, outcome: Outcome) -> None:
+    def heard(self, server: Server, outcome: Outcome) -> bool:
         """Passive health: a failure may take the server out before its lease has quite ended."""
         if outcome.result is Result.RESET and self.random.random() < 0.2:
             server.health.up = False
             self.backend.refresh()
+        return False
 
     def leaves(self) -> None:
         who = self.random.choice(list(self.waiting))

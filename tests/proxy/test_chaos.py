@@ -200,12 +200,13 @@ def held_back(house: House, server: Server, random: Random) -> None:
     house.backend.refresh()
 
 
-def accused(house: House, server: Server, outcome: Outcome, random: Random) -> None:
+def accused(house: House, server: Server, outcome: Outcome, random: Random) -> bool:
     """Passive health: a failure may take its server down, in the middle of whatever is going on."""
     if outcome.result in (Result.RESET, Result.CONNECT_FAILED, Result.TIMED_OUT) and random.random() < 0.1:
         server.health.up = False
         house.backend.refresh()
         house.factory.marked_down(server)
+    return random.random() < 0.5
 
 
 def truthful(visitor: Visitor) -> None:
