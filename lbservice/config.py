@@ -7,11 +7,13 @@ is a new line in a table.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 from lbservice import ini
+from lbservice.core.pick import NOTHING
 from lbservice.core.settings import (
     BackendSettings,
     CheckSettings,
@@ -27,13 +29,16 @@ from lbservice.ini import Entry, Section
 from lbservice.phrases import (
     Convert,
     attempt,
+    parse_balance,
     parse_check,
     parse_listens,
     parse_manhole,
     parse_server,
+    parse_sticky,
 )
-from lbservice.policies import POLICIES
+from lbservice.policies import POLICIES, spec
 from lbservice.values import (
+    bound,
     choice,
     count,
     duration,
@@ -41,6 +46,7 @@ from lbservice.values import (
     networks,
     parse_address,
     readable_file,
+    secret_file,
     size,
     switch,
 )
@@ -87,7 +93,10 @@ LIMITS: Keys = {
 HTTP_ONLY = {"trusted-proxies", "via", "timeout client-head", "timeout keep-alive", *LIMITS}
 
 BACKEND: Keys = {
-    "balance": ("balance", str),  # one of the policies that parse() is given
+    "balance": ("balance", str),  # one of the policies that parse() is given, or a class
+    "hash-balance-factor": ("hash_balance_factor", bound),
+    "sticky": ("sticky", parse_sticky),
+    "sticky-key": ("sticky_key", secret_file),
     "check": ("check", parse_check),
     "retries": ("retries", count()),
     "maxqueue": ("maxqueue", count()),
@@ -142,7 +151,8 @@ def load(path: str) -> Settings:
 def parse(text: str, file: str = "lb.ini", *, policies: Collection[str] = frozenset(POLICIES)) -> Settings:
     """The settings in a text; `file` is its name in messages. Raises ConfigError, and nothing else.
 
-    Files that the text names (certificates, authorized keys) must be there; they are not opened.
+    Files that the text names (certificates, authorized keys) must be there; only sticky keys are opened.
+    A policy of the user's own is imported.
     """
     sections, problems = ini.read(text, file)
     drafts: dict[str, list[_Draft]] = {kind: [] for kind in SECTIONS}
@@ -158,6 +168,8 @@ def parse(text: str, file: str = "lb.ini", *, policies: Collection[str] = frozen
     if not frontends:
         problems.append(Problem(file, 0, "", "", "no [frontend NAME] section; add one with listen and backend"))
     _refuse_shared_addresses(drafts["manhole"] + drafts["frontend"])
+    for draft, backend in zip(drafts["backend"], backends, strict=True):
+        _refuse_http_in_tcp(draft, backend, frontends)
 
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
@@ -198,10 +210,27 @@ def _frontend(draft: _Draft, backends: Collection[str]) -> FrontendSettings:
 
 
 def _backend(draft: _Draft, policies: Collection[str]) -> BackendSettings:
-    values = draft.values({**BACKEND, "balance": ("balance", choice("policy", policies))})
+    folder = os.path.dirname(os.path.abspath(draft.file))
+    balance = partial(parse_balance, policies=policies, folder=folder)
+    values = draft.values({**BACKEND, "balance": ("balance", balance)})
+    known = "balance" in values or not draft.section.get("balance")
+    if known and not spec.read(values.get("balance", "roundrobin"), POLICIES).hashes:
+        draft.refuse({"hash-balance-factor"}, f"only for hashes ({', '.join(spec.KEYS)}, maglev); take it out")
+    if not draft.section.get("sticky"):
+        draft.refuse({"sticky-key"}, "only with a sticky cookie; add e.g. sticky = cookie SRV")
     check = CheckSettings(**values.pop("check", {}), **draft.values(CHECK))
     servers = [draft.server(entry) for entry in draft.section.entries if entry.names_server]
     return BackendSettings(draft.section.name, tuple(filter(None, servers)), check=check, **values)
+
+
+def _refuse_http_in_tcp(draft: _Draft, backend: BackendSettings, frontends: list[FrontendSettings]) -> None:
+    """What looks at requests cannot serve a frontend that passes bytes on."""
+    for frontend in frontends:
+        if frontend.backend == backend.name and frontend.mode == "tcp":
+            where = f"frontend {frontend.name} has mode = tcp"
+            if spec.read(backend.balance, POLICIES).wants != NOTHING:
+                draft.refuse({"balance"}, f"looks at requests of http, but {where}; hash the source there")
+            draft.refuse({"sticky", "sticky-key"}, f"is for http, but {where}; take it out")
 
 
 def _refuse_shared_addresses(drafts: list[_Draft]) -> None:

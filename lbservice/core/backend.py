@@ -50,7 +50,10 @@ class Lease:
             server.timeouts += 1
         elif result is Result.RESET:
             server.resets += 1
-        backend.policy.learn(server, outcome)
+        if outcome.bad:
+            backend.policy.failed(server, outcome)
+        if backend.learns:
+            backend.policy.learn(server, outcome)
         self._make_room()
 
     def note_load(self, access: Access) -> None:
@@ -61,9 +64,12 @@ class Lease:
         access.backend_active = self.backend.in_flight - 1
 
     def succeeded(self, access: Access) -> None:
-        """The fast path of `note_load` and `done`, for a whole response: no object for nobody who learns."""
+        """The fast path of `note_load` and `done`, for a whole response: no object for nobody who learns.
+
+        A response that says that the server has failed goes the general way.
+        """
         backend, server, status = self.backend, self.server, access.status
-        if backend.learns or not self.open:
+        if status >= 500 or backend.learns or not self.open:
             self.note_load(access)
             self.done(Outcome(OK, status, access.responded - access.connected, access.bytes_in, access.bytes_out))
             return
@@ -72,7 +78,7 @@ class Lease:
         access.backend_active = backend.in_flight = backend.in_flight - 1
         server.bytes_in += access.bytes_in
         server.bytes_out += access.bytes_out
-        server.statuses[status // 100 if status < 600 else 5] += 1
+        server.statuses[status // 100] += 1
         if server.maxconn or server.leaving:
             self._make_room()
 
@@ -129,7 +135,9 @@ class Backend:
         self.name = settings.name
         self.policy = policy
         self.learns = True
-        """Does the policy want to know how the uses of servers go?"""
+        """Does the policy want to know how every use of a server goes, not only the bad ones?"""
+        self.sticky = settings.sticky is not None
+        """Do clients get a cookie that brings them back to their server?"""
         self.servers: dict[str, Server] = {}
         self.available: tuple[Server, ...] = ()
         self.candidates: tuple[Server, ...] = ()
@@ -260,7 +268,7 @@ class Backend:
         usable = [server for server in self.servers.values() if server.available]
         self.available = tuple(s for s in usable if not s.settings.backup) or tuple(usable)
         self.policy.rebuild(self.available)
-        self.learns = type(self.policy).learn is not Policy.learn
+        self.learns = self.policy.learns
         self._find_candidates()
         if bool(before) != bool(self.available):
             self._emptied(self, not self.available)

@@ -73,12 +73,40 @@ class CheckSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StickySettings:
+    """`sticky = cookie NAME ...`: the cookie that keeps a client at its server. `samesite` is as it is sent, or ""."""
+
+    name: str
+    path: str = "/"
+    domain: str = ""
+    httponly: bool = False
+    secure: bool = False
+    samesite: str = ""
+
+    @property
+    def attributes(self) -> str:
+        """What stands behind the value in Set-Cookie (RFC 6265 section 4.1.2)."""
+        return "".join(
+            (
+                f"; Path={self.path}",
+                f"; Domain={self.domain}" if self.domain else "",
+                "; HttpOnly" if self.httponly else "",
+                "; Secure" if self.secure else "",
+                f"; SameSite={self.samesite}" if self.samesite else "",
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class BackendSettings:
-    """One `[backend NAME]` section."""
+    """One `[backend NAME]` section. `balance` is as it was written, e.g. "random(3)" or "maglev uri"."""
 
     name: str
     servers: tuple[ServerSettings, ...] = ()
     balance: str = "roundrobin"
+    hash_balance_factor: int = 0
+    sticky: StickySettings | None = None
+    sticky_key: str | None = None
     check: CheckSettings = CheckSettings()
     retries: int = 2
     maxqueue: int = 0

@@ -15,13 +15,13 @@ from zope.interface import implementer
 
 from lbservice.core.backend import Backend
 from lbservice.core.events import Access
-from lbservice.core.pick import PickInfo
 from lbservice.core.server import Server
 from lbservice.proxy.closing import LingeringClose, SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.exchange import Exchange
 from lbservice.proxy.pace import WATCH, Intake, Uptake
 from lbservice.proxy.splice import LONG
+from lbservice.proxy.sticky import StickyExchange
 from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, host_of, port_of, tcp_state, unread
 from lbservice.wire.body import Body, LengthBody, reader
 from lbservice.wire.forwarded import Introduction, usable_request_id
@@ -100,7 +100,6 @@ class HttpServerProtocol(Protocol):
         "factory",
         "has_asked",
         "host",
-        "info",
         "introduction",
         "network",
         "pool",
@@ -127,7 +126,6 @@ class HttpServerProtocol(Protocol):
         self.seconds = factory.clock.seconds
         self.exchange: Exchange | None = None
         host = self.host = host_of(address)
-        self.info = PickInfo(host)
         self._name = f"{host}:{address.port}"
         self._frontend = factory.name
         self._keep_alive = factory.settings.timeout_keep_alive
@@ -162,7 +160,7 @@ class HttpServerProtocol(Protocol):
         return self.factory.stopping
 
     def connectionMade(self) -> None:
-        factory, host = self.factory, self.info.source
+        factory, host = self.factory, self.host
         trusted = factory.trusts(host)
         self.introduction = Introduction(
             host.encode(),
@@ -293,7 +291,8 @@ class HttpServerProtocol(Protocol):
         backend = self.backend
         access = Access(True, self._name, self._frontend, backend.name, began, now, line, request_id)
         self.factory.frontend.requests += 1
-        exchange = self.exchange = Exchange(self, backend, request, access)
+        make = StickyExchange if backend.sticky else Exchange
+        exchange = self.exchange = make(self, backend, request, access)
         return exchange
 
     def _more_body(self, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from hypothesis import settings
@@ -33,7 +34,7 @@ class BackendMachine(RuleBasedStateMachine):
         self.backend = make_backend(policy=self.make_policy(), emptied=self.emptied, gone=self.gone.append)
 
     def make_policy(self) -> Any:
-        return policies.make("roundrobin")
+        return policies.make("roundrobin", lambda: 0.0, Random(1))
 
     def emptied(self, backend: object, empty: bool) -> None:
         assert empty != self.empty, "said twice"
@@ -181,7 +182,7 @@ class BackendMachine(RuleBasedStateMachine):
 
 class LeastConnMachine(BackendMachine):
     def make_policy(self) -> Any:
-        return policies.make("leastconn")
+        return policies.make("leastconn", lambda: 0.0, Random(1))
 
 
 STEPS = settings(max_examples=50, stateful_step_count=40, derandomize=True, deadline=None)

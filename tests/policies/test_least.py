@@ -16,7 +16,7 @@ STEADY = settings(max_examples=50, derandomize=True, deadline=None)
 
 def leastconn(*weights: int, maxconn: int = 0) -> tuple[Backend, list[Server]]:
     servers = [make_server(f"s{n}", weight=weight, maxconn=maxconn) for n, weight in enumerate(weights, 1)]
-    return make_backend(servers, LeastConn()), servers
+    return make_backend(servers, LeastConn(lambda: 0.0)), servers
 
 
 class TestLoad:
