@@ -63,7 +63,7 @@ def _is_sample(outcome: Outcome) -> bool:
 class _Times:
     """What least-time knows of a server."""
 
-    __slots__ = ("average", "heard", "starts")
+    __slots__ = ("average", "due", "heard", "starts", "steps")
 
     def __init__(self, now: float) -> None:
         self.average = -1.0
@@ -71,6 +71,10 @@ class _Times:
         self.heard = now
         self.starts: deque[float] = deque()
         """When what is in flight began, taken as if it were answered in order."""
+        self.steps = 1
+        """The time that counts, in buckets."""
+        self.due = now
+        """Until then `steps` is right, if nothing happens."""
 
 
 class LeastTime(_Scored):
@@ -85,9 +89,13 @@ class LeastTime(_Scored):
         super().__init__(seconds)
         self._times: dict[Server, _Times] = {}
         self._common = 0.0
+        self._known: Sequence[Server] = ()
+        self._theirs: list[_Times] = []
+        """The times of `_known`, in its order."""
 
     def rebuild(self, servers: Sequence[Server]) -> None:
         super().rebuild(servers)
+        self._known = ()
         now = self._seconds()
         for server in servers:
             if server not in self._times:
@@ -97,37 +105,55 @@ class LeastTime(_Scored):
 
     def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
         server = super().pick(candidates, info)
-        self._times[server].starts.append(self._seconds())
+        times = self._times[server]
+        now = self._seconds()
+        if not times.starts:
+            times.due = now
+        times.starts.append(now)
         return server
 
     def _scores(self, candidates: Sequence[Server], errors: Mapping[Server, int], now: float) -> list[float]:
-        scores = []
-        for server in candidates:
-            times = self._times[server]
-            if now - times.heard >= IDLE:
-                self._forget(times, now)
-            time = times.average if times.average >= 0 else self._common
-            if times.starts and now - times.starts[0] > time:
-                time = now - times.starts[0]
-            steps = 1 + int((time if time < CAP else CAP) / BUCKET)
-            scores.append(steps * (1 + server.in_flight + errors.get(server, 0)) / server.effective_weight)
-        return scores
+        if candidates is not self._known:  # the backend keeps its tuple for as long as nothing changes
+            self._known = candidates
+            self._theirs = [self._times[server] for server in candidates]
+        theirs = self._theirs
+        for times in theirs:
+            if now >= times.due:
+                self._renew(times, now)
+        if errors:
+            loads = [1 + server.in_flight + errors.get(server, 0) for server in candidates]
+        else:
+            loads = [1 + server.in_flight for server in candidates]
+        return [
+            times.steps * load / server.effective_weight
+            for times, load, server in zip(theirs, loads, candidates, strict=True)
+        ]
 
-    def _forget(self, times: _Times, now: float) -> None:
+    def _renew(self, times: _Times, now: float) -> None:
         halvings = (now - times.heard) // IDLE
-        times.heard += halvings * IDLE
-        if times.average > 0:
-            times.average *= 0.5**halvings
+        if halvings:
+            times.heard += halvings * IDLE
+            if times.average > 0:
+                times.average *= 0.5**halvings
+        known = times.average >= 0
+        time = times.average if known else self._common
+        times.due = times.heard + IDLE if known else now
+        if times.starts:
+            age = now - times.starts[0]
+            times.due = min(times.due, now + BUCKET if age >= time else times.starts[0] + time)
+            time = max(time, age)
+        times.steps = 1 + int(min(time, CAP) / BUCKET)
 
     def learn(self, server: Server, outcome: Outcome) -> None:
         times = self._times.get(server)
         if times is None:
             return
+        times.due = now = self._seconds()
         # Who was the only candidate was taken without being picked, so there may be fewer starts than requests.
         while len(times.starts) > server.in_flight:
             times.starts.popleft()
         if _is_sample(outcome):
-            times.heard = self._seconds()
+            times.heard = now
             new = outcome.seconds
             times.average = (1 - SHARE) * times.average + SHARE * new if times.average >= 0 else new
             self._common = (1 - SHARE) * self._common + SHARE * new if self._common else new
@@ -163,9 +189,13 @@ class PeakEwma(_Scored):
         super().__init__(seconds)
         self._epoch = seconds()
         self._costs: dict[Server, _Cost] = {}
+        self._known: Sequence[Server] = ()
+        self._theirs: list[_Cost] = []
+        """The costs of `_known`, in its order."""
 
     def rebuild(self, servers: Sequence[Server]) -> None:
         super().rebuild(servers)
+        self._known = ()
         costs = self._costs
         known = [costs[server].seconds for server in servers if server in costs and costs[server].known]
         mean = sum(known) / len(known) if known else 1.0
@@ -184,13 +214,18 @@ class PeakEwma(_Scored):
     def _scores(self, candidates: Sequence[Server], errors: Mapping[Server, int], now: float) -> list[float]:
         if now - self._epoch > 100 * TAU:
             self._begin_anew(now)
-        costs, scale = self._costs, exp((now - self._epoch) / TAU)
-        scores = []
-        for server in candidates:
-            pending = server.in_flight + errors.get(server, 0)
-            cost = costs[server]
-            scores.append((cost.seconds * scale * (pending + 1) if pending else cost.rested) / server.effective_weight)
-        return scores
+        if candidates is not self._known:
+            self._known = candidates
+            self._theirs = [self._costs[server] for server in candidates]
+        scale = exp((now - self._epoch) / TAU)
+        if errors:
+            loads = [server.in_flight + errors.get(server, 0) for server in candidates]
+        else:
+            loads = [server.in_flight for server in candidates]
+        return [
+            (cost.seconds * scale * (load + 1) if load else cost.rested) / server.effective_weight
+            for cost, load, server in zip(self._theirs, loads, candidates, strict=True)
+        ]
 
     def _begin_anew(self, now: float) -> None:
         """Move the epoch, before the numbers grow beyond what a float can hold."""
