@@ -114,7 +114,7 @@ def against_fair(scene: Scene, report: Report) -> dict[str, float]:
 
 
 def milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.0f} s"
 
 
 def table(scene: Scene, reports: dict[str, Report]) -> str:
@@ -144,7 +144,7 @@ LINES = ("#8d99ae", "#30638e", "#edae49", "#00798c", "#d1495b")
 
 
 def picture(plt: Any, scene: Scene, reports: dict[str, Report]) -> None:
-    """Shares on the left, response times on the right; a row for each policy."""
+    """Shares on the left; on the right response times, or what failed. A row for each policy."""
     names = list(reports)
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(9, 0.36 * len(names) + 1.3), sharey=True, gridspec_kw={"width_ratios": (1, 1.1)}
@@ -156,23 +156,50 @@ def picture(plt: Any, scene: Scene, reports: dict[str, Report]) -> None:
         left.plot(usual, [place] * len(usual), "o", color=USUAL, ms=4, alpha=0.7, mew=0, zorder=2)
         if scene.odd:
             left.plot([shares[scene.odd]], [place], "D", color=ODD, ms=6, zorder=3)
-        report = reports[name]
-        right.plot([report.p50 * 1000, report.p99 * 1000], [place] * 2, color=PALE, lw=5, zorder=1)
-        right.plot([report.p50 * 1000], [place], "o", color=USUAL, ms=6, zorder=2)
-        right.plot([report.p99 * 1000], [place], "|", color=ODD, ms=13, mew=2.5, zorder=2)
-        right.annotate(
-            milliseconds(report.p99), (report.p99 * 1000, place), (8, 0), textcoords="offset points", va="center"
-        )
     left.axvline(1, color=INK, lw=0.8, ls=":", zorder=0)
     left.set_yticks(range(len(names)), names)
     left.set_ylim(len(names) - 0.4, -0.6)
     left.set_xlim(left=0)
     left.set_xlabel("share of requests, 1 = fair" + (f"   (red: {scene.odd})" if scene.odd else ""))
-    right.set_xscale("log")
-    right.set_xlabel("response time, ms   (dot: median, bar: p99)")
-    low, high = right.get_xlim()
-    right.set_xlim(low, high * 1.8)
+    if scene.name == "failing":
+        _failures(right, list(reports.values()))
+    else:
+        _times(right, list(reports.values()))
     _finish(figure, scene)
+
+
+def _times(axes: Any, reports: list[Report]) -> None:
+    for place, report in enumerate(reports):
+        axes.plot([report.p50, report.p99], [place] * 2, color=PALE, lw=5, zorder=1)
+        axes.plot([report.p50], [place], "o", color=USUAL, ms=6, zorder=2)
+        axes.plot([report.p99], [place], "|", color=ODD, ms=13, mew=2.5, zorder=2)
+        _note(axes, milliseconds(report.p99), report.p99, place)
+    axes.set_xlabel("response time   (dot: median, bar: p99)")
+    longest = max(report.p99 for report in reports)
+    ticks = [0.03, 0.1, 0.3] if longest < 1 else [0.1, 1.0, 10.0, 100.0]
+    _logarithmic(axes, ticks, [milliseconds(tick) for tick in ticks], longest)
+
+
+def _failures(axes: Any, reports: list[Report]) -> None:
+    parts = [report.failed / report.requests for report in reports]
+    for place, part in enumerate(parts):
+        axes.plot([1e-4, part], [place] * 2, color=PALE, lw=5, zorder=1)
+        axes.plot([part], [place], "o", color=ODD, ms=6, zorder=2)
+        _note(axes, f"{part:.2%}", part, place)
+    axes.set_xlabel("requests that failed")
+    _logarithmic(axes, [1e-4, 1e-3, 1e-2, 1e-1], ["0.01 %", "0.1 %", "1 %", "10 %"], max(parts))
+
+
+def _note(axes: Any, text: str, at: float, place: int) -> None:
+    axes.annotate(text, (at, place), (8, 0), textcoords="offset points", va="center")
+
+
+def _logarithmic(axes: Any, ticks: list[float], labels: list[str], most: float) -> None:
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(ticks, labels)
+    low = axes.get_xlim()[0]
+    axes.set_xlim(low, most * (most / low) ** 0.25)
 
 
 def course(plt: Any, scene: Scene, harnesses: dict[str, PolicyHarness]) -> None:
@@ -193,7 +220,7 @@ def course(plt: Any, scene: Scene, harnesses: dict[str, PolicyHarness]) -> None:
     axes.set_ylabel(f"share of {scene.odd}, 1 = fair")
     axes.set_xlim(0, SECONDS)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    axes.legend(frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.18))
     _finish(figure, scene)
 
 
@@ -213,9 +240,9 @@ def _pyplot() -> Any:
     except ModuleNotFoundError:
         sys.exit("matplotlib is missing; pip install 'lbservice[docs]', or make plots")
     matplotlib.use("svg")
-    matplotlib.rcParams.update(
-        {"svg.hashsalt": "lbservice", "font.size": 9, "axes.edgecolor": INK, "font.family": "DejaVu Sans"}
-    )
+    # Texts stay texts: that is smaller, and can be searched.
+    style = {"svg.hashsalt": "lbservice", "svg.fonttype": "none", "font.family": ["DejaVu Sans", "sans-serif"]}
+    matplotlib.rcParams.update({**style, "font.size": 9, "axes.edgecolor": INK})
     from matplotlib import pyplot
 
     return pyplot

@@ -84,50 +84,52 @@ class Rendezvous(Hash):
 
     def __init__(self, seconds: Callable[[], float], wants: tuple[str, str] = NOTHING, factor: int = 0) -> None:
         super().__init__(seconds, wants, factor)
-        self._known: Sequence[Server] = ()
-        self._names: list[bytes] = []
-        """For each of `_known` what its draws are hashed with."""
-        self._hashed: dict[Server, bytes] = {}
+        self._servers: Sequence[Server] = ()
+        self._names: dict[Server, bytes] = {}
+        """What a server's draws are hashed with."""
         self._equal = True
         self._remembered: dict[bytes, Server] = {}
+        """The best of all the available servers, for the keys that came last."""
 
     def rebuild(self, servers: Sequence[Server]) -> None:
         super().rebuild(servers)
-        self._known = ()
-        self._hashed = {server: self._hashed.get(server) or _name(server) for server in servers}
-
-    def _meet(self, candidates: Sequence[Server]) -> None:
-        self._known = candidates
-        self._names = [self._hashed[server] for server in candidates]
-        self._equal = len({server.effective_weight for server in candidates}) == 1
+        self._servers = servers
+        self._names = {server: self._names.get(server) or _name(server) for server in servers}
+        self._equal = len({server.effective_weight for server in servers}) < 2
         self._remembered = {}
 
     def _home(self, digest: bytes, candidates: Sequence[Server]) -> Server:
-        if candidates is not self._known:  # the backend keeps its tuple for as long as nothing changes
-            self._meet(candidates)
         home = self._remembered.get(digest)
         if home is None:
-            draws = self._draws(digest)
-            home = candidates[draws.index(max(draws))]
+            home = self._best(digest, self._servers)
             if len(self._remembered) >= REMEMBERED:
                 self._remembered.clear()
             self._remembered[digest] = home
-        return home
+        # The best of all is the best of some, too, if it is among them.
+        if len(candidates) == len(self._servers) or home in candidates:
+            return home
+        return self._best(digest, candidates)
+
+    def _best(self, digest: bytes, servers: Sequence[Server]) -> Server:
+        draws = self._draws(digest, servers)
+        return servers[draws.index(max(draws))]
 
     def _homes(self, digest: bytes, candidates: Sequence[Server]) -> Iterable[Server]:
-        if candidates is not self._known:
-            self._meet(candidates)
-        draws = self._draws(digest)
+        draws = self._draws(digest, candidates)
         return [candidates[index] for index in sorted(range(len(draws)), key=draws.__getitem__, reverse=True)]
 
-    def _draws(self, digest: bytes) -> Sequence[float]:
+    def _draws(self, digest: bytes, servers: Sequence[Server]) -> Sequence[float]:
+        names = self._names
         numbers = [
-            int.from_bytes(blake2b(digest, digest_size=8, key=name).digest(), "big") >> 12 for name in self._names
+            int.from_bytes(blake2b(digest, digest_size=8, key=names[server]).digest(), "big") >> 12
+            for server in servers
         ]
         if self._equal:
             return numbers  # in the same order
-        weights = [server.effective_weight for server in self._known]
-        return [-weight / log((number + 0.5) / 2**52) for number, weight in zip(numbers, weights, strict=True)]
+        return [
+            -server.effective_weight / log((number + 0.5) / 2**52)
+            for number, server in zip(numbers, servers, strict=True)
+        ]
 
 
 def _name(server: Server) -> bytes:

@@ -13,7 +13,7 @@ from lbservice.policies.hashing import Hash
 SLOTS = 65537
 """A prime, more than a hundred times the number of servers."""
 WHOLE = SLOTS * SLOTS
-SLICE = 50_000
+SLICE = 20_000
 """Slots that are looked at with one pick while a new table is filled, which takes some 800 000 looks in all."""
 
 _FREE = 0xFFFF

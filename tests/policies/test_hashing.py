@@ -219,7 +219,7 @@ class TestTable:
         while policy._next is not None:
             assert home(backend, KEYS[picks]) != "s1"
             picks += 1
-        assert 8 < picks < 40
+        assert 20 < picks < 60
 
     def test_if_nobody_of_it_is_left_the_new_one_is_filled_at_once(self) -> None:
         backend, servers = hashed("maglev uri", 1, 1)
