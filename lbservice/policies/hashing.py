@@ -85,6 +85,7 @@ class Rendezvous(Hash):
     def __init__(self, seconds: Callable[[], float], wants: tuple[str, str] = NOTHING, factor: int = 0) -> None:
         super().__init__(seconds, wants, factor)
         self._servers: Sequence[Server] = ()
+        self._shares: list[tuple[Server, float]] = []
         self._names: dict[Server, bytes] = {}
         """What a server's draws are hashed with."""
         self._equal = True
@@ -93,6 +94,10 @@ class Rendezvous(Hash):
 
     def rebuild(self, servers: Sequence[Server]) -> None:
         super().rebuild(servers)
+        shares = [(server, server.effective_weight) for server in servers]
+        if shares == self._shares:
+            return  # the change is not one for us: what is remembered stays true
+        self._shares = shares
         self._servers = servers
         self._names = {server: self._names.get(server) or _name(server) for server in servers}
         self._equal = len({server.effective_weight for server in servers}) < 2

@@ -35,10 +35,11 @@ class _Scored(Policy):
         self._seconds = seconds
         self._guard = Guard(seconds)
         self._turns = RoundRobin()
+        self._last = -1
 
     @abstractmethod
     def _scores(self, candidates: Sequence[Server], errors: Mapping[Server, int], now: float) -> list[float]:
-        """A score for each candidate."""
+        """A score for each candidate; per weight, unless they all have the same."""
 
     def rebuild(self, servers: Sequence[Server]) -> None:
         self._turns.rebuild(servers)
@@ -47,6 +48,12 @@ class _Scored(Policy):
         errors = self._guard.counts() if self._guard.errors else NONE
         scores = self._scores(candidates, errors, self._seconds())
         least = min(scores)
+        if self._turns.equal and len(candidates) == len(self._turns.ring):
+            try:  # the next one around the ring, as in leastconn
+                self._last = scores.index(least, self._last + 1)
+            except ValueError:
+                self._last = scores.index(least)
+            return candidates[self._last]
         if scores.count(least) == 1:
             return candidates[scores.index(least)]
         return self._turns.smooth([server for server, score in zip(candidates, scores, strict=True) if score == least])
@@ -124,6 +131,8 @@ class LeastTime(_Scored):
             loads = [1 + server.in_flight + errors.get(server, 0) for server in candidates]
         else:
             loads = [1 + server.in_flight for server in candidates]
+        if self._turns.equal:
+            return [times.steps * load for times, load in zip(theirs, loads, strict=True)]
         return [
             times.steps * load / server.effective_weight
             for times, load, server in zip(theirs, loads, candidates, strict=True)
@@ -209,30 +218,35 @@ class PeakEwma(_Scored):
     def _measured(self, cost: _Cost, seconds: float, now: float) -> None:
         cost.seconds = seconds
         cost.at = now
-        cost.rested = seconds * exp((now - self._epoch) / TAU)
+        cost.rested = seconds * self._scale(now)
 
     def _scores(self, candidates: Sequence[Server], errors: Mapping[Server, int], now: float) -> list[float]:
-        if now - self._epoch > 100 * TAU:
-            self._begin_anew(now)
         if candidates is not self._known:
             self._known = candidates
             self._theirs = [self._costs[server] for server in candidates]
-        scale = exp((now - self._epoch) / TAU)
+        scale = self._scale(now)
         if errors:
             loads = [server.in_flight + errors.get(server, 0) for server in candidates]
         else:
             loads = [server.in_flight for server in candidates]
+        if self._turns.equal:
+            return [
+                cost.seconds * scale * (load + 1) if load else cost.rested
+                for cost, load in zip(self._theirs, loads, strict=True)
+            ]
         return [
             (cost.seconds * scale * (load + 1) if load else cost.rested) / server.effective_weight
             for cost, load, server in zip(self._theirs, loads, candidates, strict=True)
         ]
 
-    def _begin_anew(self, now: float) -> None:
-        """Move the epoch, before the numbers grow beyond what a float can hold."""
-        factor = exp((self._epoch - now) / TAU)
-        self._epoch = now
-        for cost in self._costs.values():
-            cost.rested *= factor
+    def _scale(self, now: float) -> float:
+        """What an average of now counts at the epoch; which moves, before that grows beyond what a float can hold."""
+        if now - self._epoch > 100 * TAU:
+            factor = exp((self._epoch - now) / TAU)
+            self._epoch = now
+            for cost in self._costs.values():
+                cost.rested *= factor
+        return exp((now - self._epoch) / TAU)
 
     def learn(self, server: Server, outcome: Outcome) -> None:
         cost = self._costs.get(server)

@@ -180,3 +180,13 @@ class TestPeakEwma:
         one, other = shares(60.0), shares(2500.0)
         for name in one:
             assert one[name] == pytest.approx(other[name], rel=0.1)
+
+    def test_a_lone_server_is_not_picked_but_learned_of_for_hours(self) -> None:
+        hall = Hall("peak-ewma", 0.05, 0.05)
+        goes_down(hall.backend, hall.servers[1])
+        for _ in range(5):
+            hall.quiet(7000)
+            hall.request()
+        hall.quiet(7000)
+        comes_up(hall.backend, hall.servers[1])
+        assert min(hall.traffic(0.05, 100).values()) > 30
