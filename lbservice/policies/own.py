@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -15,6 +16,7 @@ from lbservice.core.pick import OK, Outcome, PickInfo, Policy, Result
 from lbservice.core.server import Server
 from lbservice.core.settings import ServerSettings
 from lbservice.errors import closest
+from lbservice.policies import spec
 from lbservice.policies.rotation import RoundRobin
 
 TOO_MANY, WITHIN = 10, 10.0
@@ -62,6 +64,8 @@ def construct(made: Callable[..., Policy], seconds: Callable[[], float], random:
 def try_out(path: str) -> None:
     """Let such a policy pick among servers that are not real. Raises ValueError with a sentence."""
     policy = find(path, lambda: 0.0, Random(1))
+    if not _is_part(policy.wants):
+        raise ValueError(f"wants = {policy.wants!r} is no part of a request; write e.g. wants = ('header', 'x-user')")
     servers = [Server("trial", ServerSettings(f"s{n}", "192.0.2.1", n), Health()) for n in (1, 2, 3)]
     for candidates in (tuple(servers), tuple(servers[1:])):
         try:
@@ -73,6 +77,15 @@ def try_out(path: str) -> None:
             raise ValueError(f"a trial with made-up servers fails: {describe(error)}") from error
         if not any(picked is server for server in candidates):
             raise ValueError(f"in a trial, pick returned {picked!r}, which is none of the candidates")
+
+
+def _is_part(wants: object) -> bool:
+    match wants:
+        case ("" | "uri", ""):
+            return True
+        case ("header" | "cookie" | "param", str(name)):
+            return re.fullmatch(spec.TOKEN, name) is not None
+    return False
 
 
 def describe(error: BaseException) -> str:

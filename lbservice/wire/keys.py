@@ -19,7 +19,7 @@ _COOKIE = re.compile(rb"(?mi)^cookie: ([^\r]*+)\r\n")
 
 @cache
 def reader(kind: str, name: str) -> Reader:
-    """What finds the key in a request: ("uri", ""), or "header" (small letters), "cookie" or "param" with a name.
+    """What finds the key in a request: ("uri", ""), or "header", "cookie" or "param" with a name.
 
     It returns b"" where the request has none.
     """
@@ -31,7 +31,7 @@ def reader(kind: str, name: str) -> Reader:
     if kind == "cookie":
         return lambda request: cookie(request.fields, wanted)
     if kind == "header":
-        return _field_reader(wanted)
+        return _field_reader(wanted.lower())
     return lambda request: b""
 
 

@@ -82,6 +82,22 @@ class TestShares:
         assert {short_request(backend) for _ in range(20)} == {a, b}
 
 
+def test_the_second_draw_is_by_weight_among_the_others() -> None:
+    backend, _ = drawing(4, 2, 1, 1)
+    policy = backend.policy
+    assert isinstance(policy, Draw)
+    lease_of(backend)
+    for first, others in (
+        (0, {1: 0.5, 2: 0.25, 3: 0.25}),
+        (1, {0: 4 / 6, 2: 1 / 6, 3: 1 / 6}),
+        (3, {0: 4 / 7, 1: 2 / 7}),
+    ):
+        drawn = Counter(policy._another(first, 3) for _ in range(4000))
+        assert first not in drawn
+        for index, share in others.items():
+            assert drawn[index] / 4000 == pytest.approx(share, abs=0.04)
+
+
 class TestChanges:
     def test_a_new_weight_counts_at_once(self) -> None:
         clock = Clock()

@@ -63,7 +63,7 @@ class TestCounting:
 
 
 @pytest.mark.parametrize("balance", ["leastconn", "random", "least-time", "peak-ewma", "uri"])
-@pytest.mark.parametrize("weights", [(1, 1, 1, 1), (2, 1, 1, 4)])
+@pytest.mark.parametrize("weights", [(1, 1, 1, 1), (2, 1, 1, 4), (1, 1)])
 @pytest.mark.parametrize("outcome", [REFUSED, Outcome(OK, 500, 0.001)], ids=["refuses", "500"])
 def test_a_server_that_fails_fast_gets_less_than_a_tenth_of_its_share(
     balance: str, weights: tuple[int, ...], outcome: Outcome

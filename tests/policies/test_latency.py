@@ -95,16 +95,6 @@ class TestBoth:
         shares = Counter(hall.request().name for _ in range(30))
         assert min(shares[name] for name in ("s1", "s2", "s3")) >= 7, shares
 
-    def test_an_error_that_comes_fast_is_no_sign_of_speed(self, balance: str) -> None:
-        hall = Hall(balance, 0.5, 0.05)
-        hall.traffic(0.1, 200)
-        slow, fast = hall.servers
-        slow.requests = fast.requests = 0
-        hall.backend.policy.learn(slow, Outcome(OK, 500, 0.0))
-        hall.backend.policy.learn(slow, Outcome(Result.RESET, 0, 0.0))
-        shares = hall.traffic(0.1, 20)
-        assert shares["s1"] <= 4, shares
-
     def test_without_response_heads_it_goes_by_load(self, balance: str) -> None:
         """In tcp mode nobody knows how fast a server answers."""
         backend = make_backend(
@@ -126,6 +116,22 @@ class TestLeastTime:
         hall.times["s2"] = 60.0
         hall.traffic(0.01, 100)
         assert hall.traffic(0.01, 500)["s2"] <= 15
+
+    def test_the_longer_a_request_waits_the_less_comes_after_it(self) -> None:
+        hall = Hall("least-time", 0.05, 0.05)
+        hall.traffic(0.1, 40)
+        stuck = lease_of(hall.backend)
+        hall.quiet(4)
+        assert stuck.server.name not in [hall.request().name for _ in range(50)]
+
+    def test_an_error_that_comes_fast_is_no_sign_of_speed(self) -> None:
+        hall = Hall("least-time", 0.5, 0.05)
+        hall.traffic(0.1, 200)
+        slow = hall.servers[0]
+        for _ in range(100):
+            hall.backend.policy.learn(slow, Outcome(OK, 500, 0.0))
+            hall.backend.policy.learn(slow, Outcome(Result.RESET, 0, 0.0))
+        assert hall.traffic(0.1, 20) == {"s2": 20}
 
     def test_one_request_that_waits_for_ever_does_not_count_for_ever(self) -> None:
         hall = Hall("least-time", 0.05, 0.05, 0.05)
@@ -190,3 +196,14 @@ class TestPeakEwma:
         hall.quiet(7000)
         comes_up(hall.backend, hall.servers[1])
         assert min(hall.traffic(0.05, 100).values()) > 30
+
+    def test_who_was_away_begins_with_the_mean_of_the_others(self) -> None:
+        """What it was like before says little; and nothing is kept of servers that do not come back."""
+        hall = Hall("peak-ewma", 0.05, 0.05, 0.05)
+        hall.times["s1"] = 2.0
+        hall.traffic(0.01, 300)
+        goes_down(hall.backend, hall.servers[0])
+        hall.quiet(5)
+        hall.times["s1"] = 0.05
+        comes_up(hall.backend, hall.servers[0])
+        assert hall.traffic(0.02, 150)["s1"] > 25

@@ -77,6 +77,10 @@ class Unfinished(Policy):
     pass
 
 
+class Greedy(Last):
+    wants = "body"
+
+
 class Stranger:
     pass
 
@@ -116,6 +120,7 @@ class TestFinding:
             ("policies_of_mine:Lst", "policies_of_mine has no Lst; did you mean 'Last'?"),
             ("policies_of_mine:Qqqq", "policies_of_mine has no Qqqq$"),
             ("policies_of_mine:Stranger", "Stranger is no policy; derive it from lbservice.testing.Policy"),
+            ("policies_of_mine:Greedy", "wants = 'body' is no part of a request; write e.g. wants = "),
             ("policies_of_mine:Thing", "Thing is no policy"),
             ("policies_of_mine:Demanding", "Demanding cannot be made: TypeError: .*missing 1 required.*'budget'"),
             ("policies_of_mine:Unfinished", "Unfinished cannot be made: TypeError: .*abstract"),

@@ -53,6 +53,7 @@ class TestHeader:
     def test_the_first_field_whatever_the_spelling_of_its_name(self) -> None:
         assert key("header", "x-user", b"/", b"x-USER: Ann", b"X-User: Bob") == b"Ann"
         assert key("header", "x-user", b"/", b"X-Users: Ann", b"A: X-User: Bob") == b""
+        assert key("header", "X-User", b"/", b"x-user: Ann") == b"Ann"
         assert key("header", "x-user", b"/", b"X-User:") == b""
         assert key("header", "x.user", b"/", b"X-User: a") == b"", "a name is no pattern"
 
