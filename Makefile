@@ -11,6 +11,7 @@
 #   make bench    beside HAProxy, nginx and Envoy, 20 min; see docs/performance.md
 #                                                    (BENCH_ARGS="get --rounds 9", BENCH_ARGS=--list)
 #   make bench-quick                                 beside HAProxy only, 25 s; fails on a gross loss of speed
+#   make plots    the pictures of docs/algorithms.md, and its tables; a minute
 #   make format   put the code in shape
 #   make clean    remove .venv and caches
 
@@ -20,7 +21,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 FUZZ ?= 2000
 
-.PHONY: help demo test fuzz slow chaos soak check bench bench-quick format clean
+.PHONY: help demo test fuzz slow chaos soak check bench bench-quick plots format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -55,6 +56,9 @@ bench: .venv/bench
 bench-quick: .venv/use
 	@$(BIN)/python -m benchmarks --quick --max-ratio 3 $(BENCH_ARGS)
 
+plots: .venv/docs
+	@$(BIN)/python -m benchmarks.algorithms
+
 format: .venv/dev
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
@@ -76,6 +80,11 @@ clean:
 .venv/bench: pyproject.toml | $(BIN)/python
 	@echo "Installing lbservice and the programs that it is measured beside into .venv ..."
 	@$(PIP) -e '.[bench]'
+	@touch .venv/use $@
+
+.venv/docs: pyproject.toml | $(BIN)/python
+	@echo "Installing lbservice and what draws the pictures into .venv ..."
+	@$(PIP) -e '.[docs]'
 	@touch .venv/use $@
 
 $(BIN)/python:

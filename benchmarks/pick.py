@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 from benchmarks.peers import OURS
@@ -43,7 +44,7 @@ def backend(balance: str, servers: int) -> Backend:
             f"[frontend web]\nlisten = 127.0.0.1:1\nbackend = app\n[backend app]\nbalance = {balance}\n{lines}"
         )
         settings = config.load(str(path)).backends[0]
-    made = Backend(settings, policies.make(settings.balance))
+    made = Backend(settings, policies.make(settings.balance, time.monotonic, Random(1)))
     for each in settings.servers:
         made.add(Server(made.name, each, Health()))
     return made
@@ -51,12 +52,24 @@ def backend(balance: str, servers: int) -> Backend:
 
 def batches(made: Backend) -> list[float]:
     """CPU of a pick and its return, in microseconds; the mean of each batch."""
-    infos = [PickInfo(f"10.0.{number // 250}.{number % 250}") for number in range(BATCH)]
+    infos = [_Asking(f"10.0.{number // 250}.{number % 250}", b"/%d" % number) for number in range(BATCH)]
     leases: deque[Lease] = deque(_lease(made, info) for info in infos[:IN_FLIGHT])
     return [_timed(lambda: _turn_over(made, infos, leases)) / BATCH * 1e6 for _ in range(BATCHES)]
 
 
-def _turn_over(made: Backend, infos: list[PickInfo], leases: deque[Lease]) -> None:
+class _Asking(PickInfo):
+    """A request that says what a hash asks for."""
+
+    def __init__(self, source: str, key: bytes) -> None:
+        super().__init__(source)
+        self._key = key
+
+    @property
+    def key(self) -> bytes:
+        return self._key
+
+
+def _turn_over(made: Backend, infos: list[_Asking], leases: deque[Lease]) -> None:
     access = Access(True, "", "", made.name, 0.0)
     access.status = 200
     for info in infos:

@@ -18,12 +18,18 @@ from benchmarks.stage import FILES
 from benchmarks.stalls import COLUMNS, stalls
 from benchmarks.steady import half_rate
 from benchmarks.upload import upload
-from lbservice.policies import POLICIES
 
 USUAL = ("cpu_us", "per_second", "p50_ms", "p99_ms")
 RATED = ("p99_ms", "p50_ms", "cpu_us", "per_second", "late_send_p99_ms")
 IDLE = ("kib_each", "idle_us", "connections")
 JUST = frozenset({OURS})
+SHARED = ("roundrobin", "leastconn")
+"""Policies that are measured with everything around them, beside the other programs that know them."""
+CHOOSING = (
+    *(*SHARED, "random", "least-time", "peak-ewma", "first", "source", "uri", "header(X-User)", "cookie(sid)"),
+    *("param(id)", "maglev uri"),
+)
+"""All there are: what the choice costs by itself."""
 FORCED = "HAProxy made to splice: with splice-auto it mostly copies here"
 SMALL, BULK = 50, 4
 """Client connections, for small messages and for large ones."""
@@ -64,7 +70,7 @@ def _concerned(scene: Scene) -> frozenset[str] | None:
 
 def _servers(balance: str, number: int) -> Workload:
     measure = alternating(Scene(servers=number, balance=balance), partial(wrk, connections=SMALL))
-    peers = frozenset(name for name in (OURS, BASE) if balance in (PEERS[name].balances or POLICIES))
+    peers = frozenset(name for name in (OURS, BASE) if balance in (PEERS[name].balances or SHARED))
     return Workload(f"servers/{balance}/{number}", f"small GET, {number} servers, {balance}", measure, USUAL, peers)
 
 
@@ -113,8 +119,8 @@ ALL = (
     _down("tls-down-100k", "TLS: GET of 100 KiB, 50 connections", Scene(tls=True), "100k", SMALL),
     Workload("half-rate", "small GET at half of HAProxy's top rate, latency from when it was due", half_rate, RATED),
     Workload("idle", "10 000 idle connections of clients that have asked once", idle, IDLE, once=True),
-    *(_servers(balance, number) for balance in POLICIES for number in (10, 100, 500)),
-    *(_pick(balance, number) for balance in POLICIES for number in (10, 100, 500)),
+    *(_servers(balance, number) for balance in SHARED for number in (10, 100, 500)),
+    *(_pick(balance, number) for balance in CHOOSING for number in (10, 100, 500)),
     _stalls("get", "50 connections that stay", close=False),
     _stalls("get-new", "50 connections at a time, new for each request", close=True),
 )

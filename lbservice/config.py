@@ -7,6 +7,7 @@ is a new line in a table.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from lbservice import ini
 from lbservice.core.health import ON_ERROR
 from lbservice.core.passive import ERRORS, LAYERS
+from lbservice.core.pick import NOTHING
 from lbservice.core.settings import (
     BackendSettings,
     CheckSettings,
@@ -32,14 +34,16 @@ from lbservice.ini import Entry, Section
 from lbservice.phrases import (
     Convert,
     attempt,
+    parse_balance,
     parse_check,
     parse_listens,
     parse_manhole,
     parse_priority,
     parse_server,
+    parse_sticky,
     retry_budget,
 )
-from lbservice.policies import POLICIES
+from lbservice.policies import POLICIES, spec
 from lbservice.routing import (
     methods,
     parse_edit,
@@ -50,6 +54,7 @@ from lbservice.routing import (
     parse_route,
 )
 from lbservice.values import (
+    bound,
     choice,
     count,
     duration,
@@ -57,6 +62,7 @@ from lbservice.values import (
     networks,
     parse_address,
     readable_file,
+    secret_file,
     share,
     size,
     switch,
@@ -127,7 +133,10 @@ HTTP_ONLY = {
 """Keys, and first words of keys, that have no meaning in tcp mode."""
 
 BACKEND: Keys = {
-    "balance": ("balance", str),  # one of the policies that parse() is given
+    "balance": ("balance", str),  # one of the policies that parse() is given, or a class
+    "hash-balance-factor": ("hash_balance_factor", bound),
+    "sticky": ("sticky", parse_sticky),
+    "sticky-key": ("sticky_key", secret_file),
     "check": ("check", parse_check),
     "retries": ("retries", count()),
     "retry-budget": ("retry_budget", retry_budget),
@@ -217,7 +226,8 @@ def load(path: str) -> Settings:
 def parse(text: str, file: str = "lb.ini", *, policies: Collection[str] = frozenset(POLICIES)) -> Settings:
     """The settings in a text; `file` is its name in messages. Raises ConfigError, and nothing else.
 
-    Files that the text names (certificates, authorized keys) must be there; they are not opened.
+    Files that the text names (certificates, authorized keys) must be there; only sticky keys are opened.
+    A policy of the user's own is imported.
     """
     sections, problems = ini.read(text, file)
     drafts: dict[str, list[_Draft]] = {kind: [] for kind in SECTIONS}
@@ -233,6 +243,8 @@ def parse(text: str, file: str = "lb.ini", *, policies: Collection[str] = frozen
     if not frontends:
         problems.append(Problem(file, 0, "", "", "no [frontend NAME] section; add one with listen and backend"))
     _refuse_shared_addresses(drafts["manhole"] + drafts["frontend"])
+    for draft, backend in zip(drafts["backend"], backends, strict=True):
+        _refuse_http_in_tcp(draft, backend, frontends)
 
     if problems:
         raise ConfigError(sorted(problems, key=lambda problem: problem.line))
@@ -297,14 +309,31 @@ def _no_backend(backend: str, backends: Collection[str]) -> str:
 
 
 def _backend(draft: _Draft, policies: Collection[str]) -> BackendSettings:
-    values = draft.values({**BACKEND, "balance": ("balance", choice("policy", policies))})
+    folder = os.path.dirname(os.path.abspath(draft.file))
+    balance = partial(parse_balance, policies=policies, folder=folder)
+    values = draft.values({**BACKEND, "balance": ("balance", balance)})
     values |= draft.named({**SERVERS, **EDITS})
+    known = "balance" in values or not draft.section.get("balance")
+    if known and not spec.read(values.get("balance", "roundrobin"), POLICIES).hashes:
+        draft.refuse({"hash-balance-factor"}, f"only for hashes ({', '.join(spec.KEYS)}, maglev); take it out")
+    if not draft.section.get("sticky"):
+        draft.refuse({"sticky-key"}, "only with a sticky cookie; add e.g. sticky = cookie SRV")
     check = CheckSettings(**values.pop("check", {}), **draft.values(CHECK))
     values["observe"] = draft.option(OBSERVE, "observe", ObserveSettings)
     values["outlier"] = draft.option(OUTLIER, "outlier", OutlierSettings)
     if values["observe"] and check.kind == "none":
         draft.refuse({"observe"}, "needs checks, which bring a server back; use outlier instead, or add a check")
     return BackendSettings(draft.section.name, check=check, **values)
+
+
+def _refuse_http_in_tcp(draft: _Draft, backend: BackendSettings, frontends: list[FrontendSettings]) -> None:
+    """What looks at requests cannot serve a frontend that passes bytes on."""
+    for frontend in frontends:
+        if frontend.backend == backend.name and frontend.mode == "tcp":
+            where = f"frontend {frontend.name} has mode = tcp"
+            if spec.read(backend.balance, POLICIES).wants != NOTHING:
+                draft.refuse({"balance"}, f"looks at requests of http, but {where}; hash the source there")
+            draft.refuse({"sticky", "sticky-key"}, f"is for http, but {where}; take it out")
 
 
 def _refuse_shared_addresses(drafts: list[_Draft]) -> None:

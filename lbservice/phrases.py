@@ -1,17 +1,20 @@
-"""Values of several words: a server, a list of listening addresses, a check, the manhole's address.
+"""Values of several words: a server, a list of listening addresses, a check, a policy, the manhole's address.
 
 Like `values`, but a ValueError from here carries one sentence per mistake in its `args`.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping
 from math import inf
 from typing import Any, TypeVar
 
-from lbservice.core.settings import Listen, ListenTls, PrioritySettings, ServerSettings, ServerTls
+from lbservice.core.settings import Listen, ListenTls, PrioritySettings, ServerSettings, ServerTls, StickySettings
 from lbservice.errors import unknown
+from lbservice.policies import own, spec
 from lbservice.values import (
     choice,
     count,
@@ -34,6 +37,13 @@ def host_field(text: str) -> str:
     """A name as it stands in a Host field or in SNI."""
     if not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]+", text):
         raise ValueError(f"{text} is no host name")
+    return text
+
+
+def cookie_path(text: str) -> str:
+    """A path as it stands in Set-Cookie."""
+    if not re.fullmatch(r"/[!-:<-~]*", text):
+        raise ValueError("a path starts with / and is plain ASCII without ;")
     return text
 
 
@@ -65,6 +75,14 @@ LISTEN: Options = {
     "tls": ("tls", True),
     "cert": ("cert", readable_file),
     "key": ("key", readable_file),
+}
+
+STICKY: Options = {
+    "httponly": ("httponly", True),
+    "secure": ("secure", True),
+    "samesite": ("samesite", choice("samesite", ("lax", "strict", "none"))),
+    "path": ("path", cookie_path),
+    "domain": ("domain", host_field),
 }
 
 CHECK: Mapping[str, Convert] = {"host": host_field, "expect": statuses}
@@ -193,6 +211,38 @@ def parse_priority(text: str) -> PrioritySettings:
 def retry_budget(text: str) -> float:
     """A share of the requests in flight, or `off` for no bound."""
     return inf if text == "off" else share(text)
+
+
+def parse_balance(text: str, policies: Collection[str], folder: str) -> str:
+    """The text itself, when it names one of `policies` with all that it needs, or a `module:Class` that works.
+
+    That class is imported and tried out. Its module may lie in `folder`, which becomes the last place where this
+    process looks for modules.
+    """
+    if spec.read(text, policies).own:
+        if folder not in sys.path:
+            sys.path.append(folder)
+        importlib.invalidate_caches()
+        own.try_out(text)
+    return text
+
+
+def parse_sticky(text: str) -> StickySettings:
+    """`cookie NAME [httponly] [secure] [samesite=WORD] [path=PATH] [domain=NAME]`."""
+    kind, *words = text.split()
+    choice("way to stick", ("cookie",))(kind)
+    name = words.pop(0) if words else ""
+    mistakes: list[str] = []
+    if not re.fullmatch(spec.TOKEN, name):
+        mistakes.append("name the cookie; write e.g. sticky = cookie SRV httponly")
+    values = _options(words, STICKY, mistakes)
+    if values.get("samesite") == "none" and not values.get("secure"):
+        mistakes.append("browsers drop a cookie with samesite=none without secure; add the word secure")
+    if mistakes:
+        raise ValueError(*mistakes)
+    if "samesite" in values:
+        values["samesite"] = values["samesite"].capitalize()
+    return StickySettings(name, **values)
 
 
 def parse_manhole(text: str) -> dict[str, Any]:

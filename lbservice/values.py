@@ -1,6 +1,6 @@
 """What one value means: text -> a Python value.
 
-Every function is pure (only `readable_file` looks at the disk) and raises ValueError with a
+Every function is pure (only those about files look at the disk) and raises ValueError with a
 sentence that says what to write instead.
 """
 
@@ -102,6 +102,27 @@ def readable_file(text: str) -> str:
     if not os.access(text, os.R_OK):
         raise ValueError(f"may not read {text}; change its owner or mode")
     return text
+
+
+def secret_file(text: str) -> str:
+    """A path, as it was written, of a file with a secret: 16 bytes or more, white space at its ends not counted."""
+    path = readable_file(text)
+    if len(secret(path)) < 16:
+        raise ValueError(f"{path} holds less than 16 bytes; make one with: head -c 32 /dev/urandom | base64 > {path}")
+    return path
+
+
+def secret(path: str) -> bytes:
+    """What a secret's file holds, without white space at its ends."""
+    with open(path, "rb") as file:
+        return file.read(4096).strip()
+
+
+def bound(text: str) -> int:
+    """Percent of a fair share, 125-200, or 0 for no bound."""
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not (int(text) == 0 or 125 <= int(text) <= 200):
+        raise ValueError("must be a whole number from 125 to 200, or 0 for no bound")
+    return int(text)
 
 
 def networks(text: str) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from lbservice.core.settings import (
     ServerSettings,
     ServerTls,
     Settings,
+    StickySettings,
 )
 from lbservice.errors import ConfigError, Problem
 from lbservice.values import duration, size
@@ -50,6 +53,14 @@ def problems(text: str) -> list[str]:
     """What is said about a text, a sentence per mistake; an empty list when all is well."""
     try:
         parse(text, policies=POLICIES)
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def problems_with_all_policies(text: str) -> list[str]:
+    try:
+        parse(text)
     except ConfigError as error:
         return [str(problem) for problem in error.problems]
     return []
@@ -113,7 +124,10 @@ class TestWhatIsUnderstood:
 
     def test_every_key_of_a_backend(self) -> None:
         assert backend(
-            "balance = leastconn",
+            "balance = maglev uri",
+            "hash-balance-factor = 150",
+            "sticky = cookie SRV httponly secure samesite=none path=/app domain=app.example",
+            f"sticky-key = {__file__}",
             "check = http HEAD /ready?full=1 host app.example expect 200-299,304",
             "rise = 1",
             "fall = 5",
@@ -151,7 +165,6 @@ class TestWhatIsUnderstood:
                 ServerSettings("s2", "2001:db8::1", 443, tls=ServerTls()),
                 ServerSettings("s3", "app.internal", 443, tls=ServerTls(verify=False, sni="app.example")),
             ),
-            balance="leastconn",
             retry_budget=0.4,
             priority=PrioritySettings("X-Priority", ("high", "normal", "low"), 1),
             slowstart=30.0,
@@ -159,6 +172,12 @@ class TestWhatIsUnderstood:
             cut_when_down=True,
             observe=ObserveSettings("layer7", 20, "mark-down"),
             outlier=OutlierSettings("gateway", 3, 10.0, 60.0, 0.25),
+            balance="maglev uri",
+            hash_balance_factor=150,
+            sticky=StickySettings(
+                "SRV", path="/app", domain="app.example", httponly=True, secure=True, samesite="None"
+            ),
+            sticky_key=__file__,
             check=CheckSettings(
                 kind="http",
                 method="HEAD",
@@ -822,6 +841,104 @@ class TestRulesSay:
         pem.touch()
         said = said_of_frontend(f"listen = :81 tls cert={pem}", "mode = tcp", "route r = app sni=a")
         assert said.endswith("sni= in a route reads TLS that goes through to a server; take tls out, or the route")
+
+
+class TestPolicySays:
+    """What `balance` says by itself is in tests/policies/test_spec.py."""
+
+    @pytest.mark.parametrize(
+        ("lines", "said"),
+        [
+            (
+                ["balance = source", "hash-balance-factor = 110"],
+                "must be a whole number from 125 to 200, or 0 for no bound",
+            ),
+            (["balance = uri", "hash-balance-factor = x"], "must be a whole number from 125 to 200, or 0 for no bound"),
+            (
+                ["balance = leastconn", "hash-balance-factor = 150"],
+                "only for hashes (source, uri, header, cookie, param, maglev); take it out",
+            ),
+            (["hash-balance-factor = 0"], "only for hashes (source, uri, header, cookie, param, maglev); take it out"),
+            (["sticky = cookei SRV"], "unknown way to stick; did you mean 'cookie'?"),
+            (["sticky = cookie"], "name the cookie; write e.g. sticky = cookie SRV httponly"),
+            (["sticky = cookie S;V"], "name the cookie; write e.g. sticky = cookie SRV httponly"),
+            (["sticky = cookie SRV httpolny"], "unknown option 'httpolny'; did you mean 'httponly'?"),
+            (["sticky = cookie SRV samesite=lux"], "samesite=lux: unknown samesite; did you mean 'lax'?"),
+            (["sticky = cookie SRV path=app"], "path=app: a path starts with / and is plain ASCII without ;"),
+            (
+                ["sticky = cookie SRV samesite=none"],
+                "browsers drop a cookie with samesite=none without secure; add the word secure",
+            ),
+            ([f"sticky-key = {__file__}"], "only with a sticky cookie; add e.g. sticky = cookie SRV"),
+            (
+                ["sticky = cookie SRV", "sticky-key = gone.key"],
+                "no such file: gone.key (a relative path starts in the folder of the run)",
+            ),
+        ],
+    )
+    def test_of_a_value(self, lines: list[str], said: str) -> None:
+        (sentence,) = problems_with_all_policies("\n".join((SMALLEST, "[backend b]", *lines)))
+        assert sentence.endswith(f"[backend b] {lines[-1]}: {said}")
+
+    def test_a_wrong_policy_is_one_mistake_not_two(self) -> None:
+        lines = "\n".join((SMALLEST, "[backend b]", "balance = header", "hash-balance-factor = 150"))
+        (sentence,) = problems_with_all_policies(lines)
+        assert "say which header" in sentence
+
+    def test_a_secret_that_is_too_short(self, tmp_path: Path) -> None:
+        key = tmp_path / "sticky.key"
+        key.write_text("  fifteen bytes.  \n")
+        said = said_of_backend("sticky = cookie SRV", f"sticky-key = {key}")
+        assert "sticky.key holds less than 16 bytes; make one with: head -c 32 /dev/urandom" in said
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("balance = uri", "looks at requests of http, but frontend f has mode = tcp; hash the source there"),
+            (
+                "balance = maglev header(A)",
+                "looks at requests of http, but frontend f has mode = tcp; hash the source there",
+            ),
+            ("sticky = cookie SRV", "is for http, but frontend f has mode = tcp; take it out"),
+        ],
+    )
+    def test_what_looks_at_requests_has_no_place_in_tcp(self, line: str, said: str) -> None:
+        tcp = "[frontend f]\nlisten = :81\nmode = tcp\nbackend = b\n[backend b]\n"
+        assert problems_with_all_policies(SMALLEST + tcp + line) == [f"lb.ini:11: [backend b] {line}: {said}"]
+        assert problems_with_all_policies(SMALLEST + tcp.replace("tcp", "http") + line) == []
+
+    @pytest.mark.parametrize("balance", ["source", "maglev source", "random", "least-time", "peak-ewma", "first"])
+    def test_what_does_not_has(self, balance: str) -> None:
+        tcp = "[frontend f]\nlisten = :81\nmode = tcp\nbackend = b\n[backend b]\n"
+        assert problems_with_all_policies(SMALLEST + tcp + f"balance = {balance}") == []
+
+
+class TestOwnPolicy:
+    """`balance = module:Class`, with the module beside lb.ini."""
+
+    @pytest.fixture(autouse=True)
+    def _path_as_before(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        yield
+        sys.modules.pop("beside_lb_ini", None)
+
+    def write(self, folder: Path, picks: str) -> str:
+        (folder / "beside_lb_ini.py").write_text(
+            "from lbservice.testing import Policy\n"
+            f"class Mine(Policy):\n    def pick(self, candidates, info):\n        return {picks}\n"
+        )
+        file = folder / "lb.ini"
+        file.write_text(SMALLEST + "balance = beside_lb_ini:Mine\n")
+        return str(file)
+
+    def test_is_found_in_the_folder_of_the_file(self, tmp_path: Path) -> None:
+        settings = load(self.write(tmp_path, "candidates[0]"))
+        assert settings.backends[0].balance == "beside_lb_ini:Mine"
+        assert sys.path[-1] == str(tmp_path), "where it hides no other module"
+
+    def test_is_tried_out(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"lb.ini:6: .*a trial with made-up servers fails: IndexError.*\.py:4\)$"):
+            load(self.write(tmp_path, "candidates[5]"))
 
 
 class TestManholeSays:

@@ -53,7 +53,10 @@ class Lease:
             server.timeouts += 1
         elif result is Result.RESET:
             server.resets += 1
-        backend.policy.learn(server, outcome)
+        if outcome.bad:
+            backend.policy.failed(server, outcome)
+        if backend.learns:
+            backend.policy.learn(server, outcome)
         if backend.listeners:
             backend.tell(server, outcome)
         self._make_room()
@@ -143,6 +146,8 @@ class Backend:
         self.listeners: tuple[Listener, ...] = ()
         self._attentive = False
         """Is it a listener?"""
+        self.sticky = settings.sticky is not None
+        """Do clients get a cookie that brings them back to their server?"""
         self.servers: dict[str, Server] = {}
         self.available: tuple[Server, ...] = ()
         self.candidates: tuple[Server, ...] = ()
@@ -290,7 +295,7 @@ class Backend:
         if self.settings.panic:
             self._panic_or_not(len(usable))
         self.policy.rebuild(self.available)
-        self.learns = self._attentive or type(self.policy).learn is not Policy.learn
+        self.learns = self._attentive or self.policy.learns
         self._find_candidates()
         if self.panicking != panicked:
             self._panicked(self)

@@ -128,15 +128,44 @@ class OutlierSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class BackendSettings:
-    """One `[backend NAME]` section. `retry_budget`, `panic` and what ends in `share` are parts of 1.
+class StickySettings:
+    """`sticky = cookie NAME ...`: the cookie that keeps a client at its server. `samesite` is as it is sent, or ""."""
 
-    `pages` are error pages: a status and a file; see FrontendSettings, too.
+    name: str
+    path: str = "/"
+    domain: str = ""
+    httponly: bool = False
+    secure: bool = False
+    samesite: str = ""
+
+    @property
+    def attributes(self) -> str:
+        """What stands behind the value in Set-Cookie (RFC 6265 section 4.1.2)."""
+        return "".join(
+            (
+                f"; Path={self.path}",
+                f"; Domain={self.domain}" if self.domain else "",
+                "; HttpOnly" if self.httponly else "",
+                "; Secure" if self.secure else "",
+                f"; SameSite={self.samesite}" if self.samesite else "",
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSettings:
+    """One `[backend NAME]` section. `balance` is as it was written, e.g. "random(3)" or "maglev uri".
+
+    `retry_budget`, `panic` and what ends in `share` are parts of 1; `pages` are error pages: a status and a file;
+    see FrontendSettings, too.
     """
 
     name: str
     servers: tuple[ServerSettings, ...] = ()
     balance: str = "roundrobin"
+    hash_balance_factor: int = 0
+    sticky: StickySettings | None = None
+    sticky_key: str | None = None
     check: CheckSettings = CheckSettings()
     retries: int = 2
     retry_budget: float = 0.2

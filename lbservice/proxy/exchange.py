@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from lbservice.core.backend import Backend, Lease
 from lbservice.core.events import Access
-from lbservice.core.pick import OK, Outcome, Result
+from lbservice.core.pick import OK, Outcome, PickInfo, Result
 from lbservice.core.server import Server
 from lbservice.proxy.http_client import HttpClientProtocol, Loss
 from lbservice.proxy.pace import Intake
@@ -26,8 +26,9 @@ from lbservice.proxy.placing import Placement, Unplaced, give_back
 from lbservice.proxy.splice import splice
 from lbservice.proxy.tunnel import Tunnel
 from lbservice.wire.body import LAST_CHUNK, Body, chunk
-from lbservice.wire.fields import field_value
 from lbservice.wire.h1 import encode_request, encode_response, is_dated
+from lbservice.wire.headers import field_value
+from lbservice.wire.keys import reader
 from lbservice.wire.message import CHUNKED, NO_BODY, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ class Stage(Enum):
 PLACING, WAITING, RESPONDING, TUNNEL, DONE = Stage  # a member by its class costs ten times as much
 
 
-class Exchange:
-    """One request of one client connection. Ends exactly once, in `_finish`."""
+class Exchange(PickInfo):
+    """One request of one client connection, and what a policy may ask of it. Ends exactly once, in `_finish`."""
 
     __slots__ = (
         "_chunking",
@@ -120,7 +121,7 @@ class Exchange:
     def start(self, now: float) -> None:
         """Place the request. The fast path: a server with room and an idle connection to it."""
         client = self._client
-        lease = self.backend.acquire(client.info)
+        lease = self.backend.acquire(self)
         if lease is not None:
             connection = client.pool.take(lease.server, not self.repeatable)
             if connection is not None:
@@ -128,6 +129,14 @@ class Exchange:
                 self._send(lease, connection, now)
                 return
         self._place_later(lease)
+
+    @property
+    def source(self) -> str:  # type: ignore[override] # found out when it is asked for
+        return self._client.source_of(self.request)
+
+    @property
+    def key(self) -> bytes:
+        return reader(*self.backend.policy.wants)(self.request)
 
     def _idle_connection(self, server: Server) -> HttpClientProtocol | None:
         """One on which the server, as the kernel knows, has sent nothing since: neither bytes nor its end."""
@@ -146,7 +155,7 @@ class Exchange:
             self._placement = Placement(
                 client,
                 self.backend,
-                client.info,
+                self,
                 self.access,
                 self._idle_connection,
                 lambda server: HttpClientProtocol(client.clock, server, client.pool),

@@ -13,18 +13,19 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from lbservice.core.address import believed
 from lbservice.core.backend import Backend
 from lbservice.core.events import Access
-from lbservice.core.pick import PickInfo
 from lbservice.core.server import Server
 from lbservice.proxy.closing import LingeringClose, SoftClose
 from lbservice.proxy.deadline import Deadline
 from lbservice.proxy.exchange import Exchange
 from lbservice.proxy.pace import WATCH, Intake, Uptake
 from lbservice.proxy.splice import LONG
+from lbservice.proxy.sticky import StickyExchange
 from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, host_of, port_of, tcp_state, unread
 from lbservice.wire.body import Body, LengthBody, reader
-from lbservice.wire.forwarded import Introduction, usable_request_id
+from lbservice.wire.forwarded import Introduction, said, usable_request_id
 from lbservice.wire.h1 import (
     USUAL_LINE,
     BadMessage,
@@ -85,6 +86,7 @@ class HttpServerProtocol(Protocol):
         "_intake",
         "_keep_alive",
         "_make",
+        "_make_sticky",
         "_most_body",
         "_name",
         "_phase",
@@ -102,7 +104,6 @@ class HttpServerProtocol(Protocol):
         "factory",
         "has_asked",
         "host",
-        "info",
         "introduction",
         "network",
         "pool",
@@ -129,11 +130,11 @@ class HttpServerProtocol(Protocol):
         self.seconds = factory.clock.seconds
         self.exchange: Exchange | None = None
         host = self.host = host_of(address)
-        self.info = PickInfo(host)
         self._name = f"{host}:{address.port}"
         self._frontend = factory.name
         self._keep_alive = factory.settings.timeout_keep_alive
         self._make = Exchange
+        self._make_sticky = StickyExchange
         self._most_body = 0
         """Bytes of a chunked body, at most; 0: any number."""
         self._secure = False
@@ -167,7 +168,7 @@ class HttpServerProtocol(Protocol):
         return self.factory.stopping
 
     def connectionMade(self) -> None:
-        factory, host = self.factory, self.info.source
+        factory, host = self.factory, self.host
         trusted = factory.trusts(host)
         self.introduction = Introduction(
             host.encode(),
@@ -307,7 +308,8 @@ class HttpServerProtocol(Protocol):
         backend = self.backend
         access = Access(True, self._name, self._frontend, backend.name, began, now, line, request_id)
         self.factory.frontend.requests += 1
-        exchange = self.exchange = self._make(self, backend, request, access)
+        make = self._make_sticky if backend.sticky else self._make
+        exchange = self.exchange = make(self, backend, request, access)
         return exchange
 
     def _more_body(self, data: bytes) -> None:
@@ -340,6 +342,12 @@ class HttpServerProtocol(Protocol):
         return body.rest
 
     # -- for the exchange ------------------------------------------------------------------
+
+    def source_of(self, request: RequestHead) -> str:
+        """The client's address, behind a trusted proxy as that says."""
+        if not self.introduction.trusted:
+            return self.host
+        return believed(said(request.forwarded, b"x-forwarded-for"), self.host, self.factory.trusted)
 
     def lacking(self, error: OSError | str) -> None:
         """There is no open file left for a connection to a server."""

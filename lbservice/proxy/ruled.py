@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lbservice.core.address import believed
 from lbservice.core.events import Access
 from lbservice.core.route import host_alone
 from lbservice.core.server import Server
 from lbservice.proxy.exchange import Exchange
 from lbservice.proxy.http_server import BODY, HEAD, HttpServerProtocol
 from lbservice.proxy.rules import Answer, Destination, Rules
+from lbservice.proxy.sticky import StickyExchange
 from lbservice.wire.body import LengthBody
 from lbservice.wire.forwarded import said
 from lbservice.wire.h1 import encode_request
@@ -52,9 +52,9 @@ class RuledServerProtocol(HttpServerProtocol):
             request.target = stripped(request.target, verdict.strip)
             request.encoded = b""  # its first line is not the one that came
         if not verdict.edits:
-            self._make = Exchange
+            self._make, self._make_sticky = Exchange, StickyExchange
         else:
-            self._make = EditedExchange
+            self._make, self._make_sticky = EditedExchange, EditedStickyExchange
             self.destination = verdict
             if request.encoded and request.usual is not None:
                 request.encoded = self._encoding(request.usual, request.encoded, verdict)
@@ -64,9 +64,8 @@ class RuledServerProtocol(HttpServerProtocol):
         """Who the client is: behind a trusted proxy, as that says (`core.address.believed`)."""
         self._secure_now = self.encrypted
         if self._trusted:
-            forwarded = request.forwarded
-            self._source = believed(said(forwarded, b"x-forwarded-for"), self.host, self.factory.trusted)
-            schemes = said(forwarded, b"x-forwarded-proto")
+            self._source = self.source_of(request)
+            schemes = said(request.forwarded, b"x-forwarded-proto")
             if schemes:
                 self._secure_now = schemes[-1].lower() == "https"
 
@@ -197,6 +196,12 @@ class EditedExchange(Exchange):
         if edits:
             head = edits.response(head, self._facts if edits.uses else {})
         super().response(head, payload, done, now)
+
+
+class EditedStickyExchange(StickyExchange, EditedExchange):
+    """Both: the cookie is set first, so that edits see it."""
+
+    __slots__ = ()
 
 
 def stripped(target: bytes, prefix: bytes) -> bytes:

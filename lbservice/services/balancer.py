@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -15,9 +17,11 @@ from lbservice import policies
 from lbservice.core.backend import Backend
 from lbservice.core.frontend import Frontend, Process
 from lbservice.core.health import Health
+from lbservice.core.pick import Policy
 from lbservice.core.server import Admin, Server
 from lbservice.core.settings import BackendSettings, ServerSettings, Settings
 from lbservice.errors import StartError
+from lbservice.policies.sticky import Sticky
 from lbservice.proxy.admission import Admission
 from lbservice.proxy.idle import IdlePool
 from lbservice.proxy.listener import FrontendFactory, HttpFactory, TcpFactory
@@ -28,6 +32,7 @@ from lbservice.services.monitor import HealthMonitor, words
 from lbservice.services.passive import PassiveHealth
 from lbservice.services.retrylog import RetryLog
 from lbservice.services.slowstart import SlowStart
+from lbservice.values import secret
 
 
 class Balancer(Service):
@@ -60,6 +65,7 @@ class Balancer(Service):
         self._began = clock.seconds()
         self._bound = False
         self._hurry: Deferred[None] = Deferred()
+        self._sticky_key = os.urandom(32)
         for backend_settings in settings.backends:
             self._make_backend(backend_settings)
         process = Process(settings.maxconn)
@@ -82,7 +88,7 @@ class Balancer(Service):
     def _make_backend(self, settings: BackendSettings) -> None:
         backend = Backend(
             settings,
-            policies.make(settings.balance),
+            self._make_policy(settings),
             emptied=self._emptied,
             gone=self._gone,
             panicked=self._panicked,
@@ -93,6 +99,39 @@ class Balancer(Service):
         for number, server_settings in enumerate(settings.servers):
             # The first checks are spread over one interval, so that they do not come in bursts.
             self.add_server(backend, server_settings, number * settings.check.inter / len(settings.servers))
+
+    def _make_policy(self, settings: BackendSettings) -> Policy:
+        policy = policies.make(
+            settings.balance,
+            self.clock.seconds,
+            self.random,
+            factor=settings.hash_balance_factor,
+            complain=partial(self._policy_fails, settings),
+        )
+        if settings.sticky is None:
+            return policy
+        try:
+            key = secret(settings.sticky_key) if settings.sticky_key else self._sticky_key
+        except OSError as error:
+            raise StartError(f"[backend {settings.name}] sticky-key = {settings.sticky_key}: {error}") from error
+        return Sticky(policy, settings.name, key)
+
+    def _policy_fails(self, settings: BackendSettings, why: str, given_up: bool) -> None:
+        self.log.error(
+            "backend {backend}: the policy {policy} fails: {why}; the request is placed by roundrobin",
+            event="policy-failed",
+            backend=settings.name,
+            policy=settings.balance,
+            why=why,
+        )
+        if given_up:
+            self.log.error(
+                "backend {backend}: the policy {policy} has failed too often; roundrobin takes its place until the"
+                " configuration is loaded again",
+                event="policy-given-up",
+                backend=settings.name,
+                policy=settings.balance,
+            )
 
     def add_server(self, backend: Backend, settings: ServerSettings, delay: float = 0.0) -> Server:
         """A new server in a backend, used at once and checked first after `delay` seconds."""

@@ -28,13 +28,13 @@ class Introduction:
     Via field, or b"". A `trusted` peer is a proxy: what it says of its clients is kept.
     """
 
-    __slots__ = ("_common", "_peer", "_port", "_scheme", "_trusted", "_via")
+    __slots__ = ("_common", "_peer", "_port", "_scheme", "_via", "trusted")
 
     def __init__(self, peer: bytes, scheme: bytes, port: int, via: bytes, *, trusted: bool) -> None:
         self._peer = peer
         self._scheme = scheme
         self._port = port
-        self._trusted = trusted
+        self.trusted = trusted
         self._via = via
         self._common = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d\r\n" % (
             peer,
@@ -55,7 +55,7 @@ class Introduction:
 
     def fields(self, request: RequestHead, request_id: bytes) -> bytes:
         """The field lines for one request."""
-        if self._trusted and request.forwarded:
+        if self.trusted and request.forwarded:
             client = self._kept(request)
         elif request.host is not None:
             client = b"%bX-Forwarded-Host: %b\r\n" % (self._common, request.host)

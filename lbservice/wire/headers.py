@@ -68,6 +68,12 @@ FORWARDING = frozenset(
 """Fields by which a proxy says who the client is; from anybody else they are a lie."""
 
 
+def field_value(lines: bytes, name: str) -> bytes | None:
+    """The value of the first field of that name (in small letters) among field lines; None if there is none."""
+    found = _field(name).search(lines)
+    return found[1] if found is not None else None
+
+
 def field_values(lines: bytes, name: str) -> list[str]:
     """The values of all fields of that name (in small letters) among field lines."""
     return [value.decode("latin-1") for value in _field(name).findall(lines)]

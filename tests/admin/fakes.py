@@ -12,7 +12,7 @@ from lbservice.core.frontend import Frontend, Process
 from lbservice.core.health import Health
 from lbservice.core.server import Admin, Server
 from lbservice.core.settings import BackendSettings, FrontendSettings, Listen, ServerSettings
-from lbservice.policies import make
+from lbservice.policies.rotation import RoundRobin
 from lbservice.services.balancer import Balancer
 from lbservice.services.control import Control
 
@@ -26,7 +26,7 @@ class FakeBalancer:
         self.eventlog = SimpleNamespace(dropped=0)
         web = FrontendSettings("web", (Listen("127.0.0.1", 8080),), "app")
         self.frontends = {"web": Frontend(web, Process())}
-        self.backends = {"app": Backend(BackendSettings("app"), make("roundrobin"))}
+        self.backends = {"app": Backend(BackendSettings("app"), RoundRobin())}
         for number in (1, 2):
             settings = ServerSettings(f"s{number}", "127.0.0.1", 9000 + number)
             self.add_server(self.backends["app"], settings)

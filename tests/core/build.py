@@ -15,6 +15,22 @@ CLIENT = PickInfo("192.0.2.1")
 GOOD = Outcome(Result.OK, 200)
 
 
+class Asking(PickInfo):
+    """A request with something to hash, and a sticky cookie."""
+
+    def __init__(self, key: bytes = b"", cookie: bytes = b"", source: str = "192.0.2.1") -> None:
+        super().__init__(source)
+        self._key, self._cookie = key, cookie
+
+    @property
+    def key(self) -> bytes:
+        return self._key
+
+    @property
+    def cookie(self) -> bytes:
+        return self._cookie
+
+
 class FirstWithRoom(Policy):
     """Always the first: so a test knows who is meant."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from hypothesis import settings
@@ -45,7 +46,7 @@ class BackendMachine(RuleBasedStateMachine):
         )
 
     def make_policy(self) -> Any:
-        return policies.make("roundrobin")
+        return policies.make("roundrobin", lambda: 0.0, Random(1))
 
     def emptied(self, backend: object, empty: bool) -> None:
         assert empty != self.empty, "said twice"
@@ -212,7 +213,7 @@ class BackendMachine(RuleBasedStateMachine):
 
 class LeastConnMachine(BackendMachine):
     def make_policy(self) -> Any:
-        return policies.make("leastconn")
+        return policies.make("leastconn", lambda: 0.0, Random(1))
 
 
 class PanickingMachine(BackendMachine):

@@ -103,7 +103,7 @@ class Crowd:
     def __init__(self, seed: int, balance: str) -> None:
         self.random = Random(seed)
         settings = BackendSettings("app", priority=CLASSES)
-        self.backend = Backend(settings, policies.make(balance))
+        self.backend = Backend(settings, policies.make(balance, lambda: 0.0, Random(1)))
         for number in range(1, 7):
             self.backend.add(make_server(f"s{number}", maxconn=1 + number % 3))
         self.leases: list[Lease] = []

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lbservice.core.backend import Backend, Lease
 from lbservice.core.server import Server
-from lbservice.policies.least import LeastConn
+from lbservice.policies.least import First, LeastConn
 from tests.core.build import GOOD, lease_of, make_backend, make_server
 from tests.policies.test_rotation import short_request
 
@@ -16,7 +16,7 @@ STEADY = settings(max_examples=50, derandomize=True, deadline=None)
 
 def leastconn(*weights: int, maxconn: int = 0) -> tuple[Backend, list[Server]]:
     servers = [make_server(f"s{n}", weight=weight, maxconn=maxconn) for n, weight in enumerate(weights, 1)]
-    return make_backend(servers, LeastConn()), servers
+    return make_backend(servers, LeastConn(lambda: 0.0)), servers
 
 
 class TestLoad:
@@ -97,3 +97,17 @@ def test_requests_that_stay_are_spread_by_weight(weights: list[int], requests: i
     for server, weight in zip(servers, weights, strict=True):
         assert abs(server.in_flight - requests * weight / sum(weights)) <= 1 + weight
         assert all(server.in_flight / weight <= (other.in_flight + 1) / other.weight + 1 / weight for other in servers)
+
+
+class TestFirst:
+    def test_packs_the_work_on_the_first_with_room(self) -> None:
+        servers = [make_server(f"s{n}", maxconn=2) for n in (1, 2, 3)]
+        backend = make_backend(servers, First())
+        leases = [lease_of(backend) for _ in range(5)]
+        assert [lease.server.name for lease in leases] == ["s1", "s1", "s2", "s2", "s3"]
+        leases[0].done(GOOD)
+        assert [lease_of(backend).server.name for _ in range(2)] == ["s1", "s3"]
+
+    def test_without_a_bound_the_first_has_it_all(self) -> None:
+        backend = make_backend([make_server("s1"), make_server("s2")], First())
+        assert {lease_of(backend).server.name for _ in range(100)} == {"s1"}

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.logger import formatEvent
 
-from lbservice.core.settings import CheckSettings
+from lbservice.core.settings import CheckSettings, StickySettings
 from lbservice.errors import StartError
+from lbservice.policies.maglev import Maglev
 from tests.services.fakes import heard
 from tests.services.house import SETTINGS, House
 
@@ -129,3 +131,32 @@ class TestPanic:
             "backend app panics: only 1 of 2 servers can be used, less than 60%; all are used, whatever their health",
             "backend app panics no more: 2 of 2 servers can be used",
         ]
+
+
+class TestPolicies:
+    def one(self, tmp_path: Path, **how: Any) -> House:
+        app = replace(SETTINGS.backends[0], **how)
+        return House(tmp_path, replace(SETTINGS, backends=(app, SETTINGS.backends[1])))
+
+    def test_each_start_has_a_secret_of_its_own_for_sticky_cookies(self, tmp_path: Path) -> None:
+        houses = [self.one(tmp_path, sticky=StickySettings("SRV")) for _ in range(2)]
+        tokens = {house.app.policy.token(house["app/s1"]) for house in houses}  # type: ignore[attr-defined] # it is Sticky
+        assert len(tokens) == 2
+
+    def test_with_a_file_they_have_the_same(self, tmp_path: Path) -> None:
+        key = tmp_path / "sticky.key"
+        key.write_text("sixteen bytes ok\n")
+        houses = [self.one(tmp_path, sticky=StickySettings("SRV"), sticky_key=str(key)) for _ in range(2)]
+        tokens = {house.app.policy.token(house["app/s1"]) for house in houses}  # type: ignore[attr-defined] # it is Sticky
+        assert len(tokens) == 1
+
+    def test_a_secret_that_has_gone_stops_the_start(self, tmp_path: Path) -> None:
+        with pytest.raises(StartError, match=r"^\[backend app\] sticky-key = /nowhere/key: .*No such file"):
+            self.one(tmp_path, sticky=StickySettings("SRV"), sticky_key="/nowhere/key")
+
+    def test_a_policy_gets_the_clock_and_its_bound(self, tmp_path: Path) -> None:
+        house = self.one(tmp_path, balance="maglev source", hash_balance_factor=150)
+        policy = house.app.policy
+        assert isinstance(policy, Maglev)
+        assert policy._factor == 1.5
+        assert self.one(tmp_path, balance="least-time").app.policy._seconds() == 1000  # type: ignore[attr-defined] # its own

@@ -30,7 +30,9 @@ class Ramp:
     def __init__(self, balance: str = "roundrobin", window: float = WINDOW, **settings: Any) -> None:
         self.clock = Clock()
         self.slowstart = SlowStart(self.clock)
-        self.backend = Backend(BackendSettings("app", slowstart=window), policies.make(balance))
+        self.backend = Backend(
+            BackendSettings("app", slowstart=window), policies.make(balance, self.clock.seconds, Random(1))
+        )
         for number in range(1, 11):
             self.backend.add(make_server(f"s{number}", **settings))
         self.s1 = self.backend.servers["s1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from random import Random
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -24,6 +25,7 @@ from lbservice.core.settings import (
     ServerSettings,
     ServerTls,
 )
+from lbservice.policies.sticky import Sticky
 from lbservice.proxy import tls
 from lbservice.proxy.admission import Admission
 from lbservice.proxy.idle import IdlePool
@@ -104,13 +106,20 @@ class House:
         self._outside: Any = SecureNetwork(self.network) if listen_tls else self.network
         self._inside: Any = SecureNetwork(self.network, cert) if server_tls else self.network
         self.settings = BackendSettings(name="app", **backend)
-        self.backend = Backend(self.settings, policies.make(self.settings.balance), gone=self.pool.drop)
+        policy = policies.make(
+            self.settings.balance, self.clock.seconds, Random(1), factor=self.settings.hash_balance_factor
+        )
+        if self.settings.sticky is not None:
+            policy = Sticky(policy, "app", b"a secret for tests")
+        self.backend = Backend(self.settings, policy, gone=self.pool.drop)
         for number in range(1, servers + 1):
             settings = ServerSettings(f"s{number}", f"10.0.0.{number}", 8000, maxconn=server_maxconn, tls=server_tls)
             self.backend.add(Server("app", settings, Health()))
         self.others: dict[str, Backend] = {}
         for number, settings_of in enumerate(others, 1):
-            other = Backend(settings_of, policies.make(settings_of.balance), gone=self.pool.drop)
+            other = Backend(
+                settings_of, policies.make(settings_of.balance, self.clock.seconds, Random(1)), gone=self.pool.drop
+            )
             other.add(Server(other.name, ServerSettings(f"o{number}", f"10.0.9.{number}", 8000), Health()))
             self.others[other.name] = other
         if ruled:

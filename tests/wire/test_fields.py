@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lbservice.wire.fields import field_value
+from lbservice.wire.headers import field_value
 
 FIELDS = b"Accept: */*\r\nX-Priority: high\r\nX-Priority: low\r\nX-Empty:\r\nX.Odd: 1\r\nOther: X-Priority: no\r\n"
 
