@@ -10,6 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from math import log
+from typing import Any
 
 from lbservice.core.pick import NOTHING, Outcome, PickInfo, Policy
 from lbservice.core.server import Server
@@ -123,14 +124,13 @@ class Rendezvous(Hash):
         draws = self._draws(digest, candidates)
         return [candidates[index] for index in sorted(range(len(draws)), key=draws.__getitem__, reverse=True)]
 
-    def _draws(self, digest: bytes, servers: Sequence[Server]) -> Sequence[float]:
+    def _draws(self, digest: bytes, servers: Sequence[Server]) -> Sequence[Any]:
+        """A number for each server, the larger the better; with equal weights the hash itself, in the same order."""
         names = self._names
-        numbers = [
-            int.from_bytes(blake2b(digest, digest_size=8, key=names[server]).digest(), "big") >> 12
-            for server in servers
-        ]
+        hashes = [blake2b(digest, digest_size=8, key=names[server]).digest() for server in servers]
         if self._equal:
-            return numbers  # in the same order
+            return hashes
+        numbers = [int.from_bytes(drawn, "big") >> 12 for drawn in hashes]
         return [
             -server.effective_weight / log((number + 0.5) / 2**52)
             for number, server in zip(numbers, servers, strict=True)
