@@ -223,7 +223,10 @@ class Backend:
             attentive = heard(server, outcome) or attentive
         if attentive != self._attentive:
             self._attentive = attentive
-            self.learns = attentive or type(self.policy).learn is not Policy.learn
+            self._learn_or_not()
+
+    def _learn_or_not(self) -> None:
+        self.learns = self._attentive or self.policy.learns
 
     # -- trying again ----------------------------------------------------------------------
 
@@ -295,7 +298,7 @@ class Backend:
         if self.settings.panic:
             self._panic_or_not(len(usable))
         self.policy.rebuild(self.available)
-        self.learns = self._attentive or self.policy.learns
+        self._learn_or_not()
         self._find_candidates()
         if self.panicking != panicked:
             self._panicked(self)

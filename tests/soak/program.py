@@ -52,7 +52,10 @@ def main() -> int:
 def lb_ini(site: Site, web: Iterable[Server], raw: Iterable[Server]) -> str:
     """Two http backends with the same servers, of which `narrow` always has a queue, and one in tcp mode."""
     checks = "inter = 500ms\nfall = 3\nrise = 2\ntimeout connect = 5s\n"
-    http = f"check = http GET /health expect 200\n{checks}timeout server = {TIMEOUT_SERVER}s\n"
+    # How much a server has when it is killed is chance, and may be more than the budget allows to repeat.
+    http = f"check = http GET /health expect 200\n{checks}timeout server = {TIMEOUT_SERVER}s\nretry-budget = off\n"
+    care = "slowstart = 1s\nobserve = layer4\nerror-limit = 3\noutlier = broken\noutlier-ejection = 500ms\n"
+    classes = "queue-priority = header(X-Priority) high, low\n"
     limits = "timeout client-head = 3s\ntimeout keep-alive = 4s\n"
     lines = [server.line for server in web]
     return "\n".join(
@@ -63,8 +66,9 @@ def lb_ini(site: Site, web: Iterable[Server], raw: Iterable[Server]) -> str:
             f"backend = app\n{limits}",
             f"[frontend narrow]\nlisten = 127.0.0.1:{site.narrow}\nbackend = narrow\n{limits}",
             f"[frontend raw]\nlisten = 127.0.0.1:{site.raw}\nbackend = raw\nmode = tcp\n",
-            f"[backend app]\n{http}" + "\n".join(lines),
-            f"[backend narrow]\nbalance = leastconn\n{http}" + "\n".join(f"{line} maxconn=1" for line in lines),
+            f"[backend app]\n{http}{care}" + "\n".join(lines),
+            f"[backend narrow]\nbalance = leastconn\n{http}{classes}"
+            + "\n".join(f"{line} maxconn=1" for line in lines),
             f"[backend raw]\n{checks}" + "\n".join(server.line for server in raw),
             "",
         )
