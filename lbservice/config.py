@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from lbservice import ini
 from lbservice.core.settings import (
+    AgentSettings,
     BackendSettings,
     CheckSettings,
     FrontendSettings,
@@ -27,12 +28,12 @@ from lbservice.ini import Entry, Section
 from lbservice.phrases import (
     Convert,
     attempt,
-    parse_check,
     parse_listens,
     parse_manhole,
     parse_server,
 )
 from lbservice.policies import POLICIES
+from lbservice.questions import parse_check, parse_send
 from lbservice.values import (
     choice,
     count,
@@ -43,6 +44,7 @@ from lbservice.values import (
     readable_file,
     size,
     switch,
+    via,
 )
 
 __all__ = ["load", "parse", "parse_address", "parse_server"]
@@ -105,11 +107,19 @@ CHECK: Keys = {
     "downinter": ("downinter", duration),
     "timeout check": ("timeout", duration),
     "init-state": ("init_up", switch("up", "down")),
+    "check-via": ("via", via),
+    "log-health-checks": ("log", switch("on", "off")),
+}
+
+AGENT: Keys = {
+    "agent-check": ("via", via),
+    "agent-inter": ("inter", duration),
+    "agent-send": ("send", parse_send),
 }
 
 SECTIONS: Mapping[str, Keys] = {
     "frontend": {**FRONTEND, **LIMITS},
-    "backend": {**BACKEND, **CHECK, "server NAME": ("servers", str)},
+    "backend": {**BACKEND, **CHECK, **AGENT, "server NAME": ("servers", str)},
     "loadbalancer": LOADBALANCER,
     "manhole": MANHOLE,
 }
@@ -200,8 +210,17 @@ def _frontend(draft: _Draft, backends: Collection[str]) -> FrontendSettings:
 def _backend(draft: _Draft, policies: Collection[str]) -> BackendSettings:
     values = draft.values({**BACKEND, "balance": ("balance", choice("policy", policies))})
     check = CheckSettings(**values.pop("check", {}), **draft.values(CHECK))
+    agent = draft.values(AGENT)
+    if draft.section.get("agent-check") is None:
+        draft.refuse(AGENT, "only with agent-check; add it, e.g. agent-check = 8090")
     servers = [draft.server(entry) for entry in draft.section.entries if entry.names_server]
-    return BackendSettings(draft.section.name, tuple(filter(None, servers)), check=check, **values)
+    return BackendSettings(
+        draft.section.name,
+        tuple(filter(None, servers)),
+        check=check,
+        agent=AgentSettings(**agent) if "via" in agent else None,
+        **values,
+    )
 
 
 def _refuse_shared_addresses(drafts: list[_Draft]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from enum import Enum
+from math import ceil
 
+from lbservice.core.agent import Agent
 from lbservice.core.health import Health
 from lbservice.core.settings import ServerSettings
+
+MAX_WEIGHT = 256
 
 
 class Admin(Enum):
@@ -23,12 +27,14 @@ class Server:
 
     `weight` (0-256; 0 takes nothing new) and `admin` are what people want, and may change while it runs; whoever
     changes them calls `Backend.refresh`, which keeps its tuple of available servers in step. Policies go by
-    `effective_weight`, which is the weight or, for the time being, a part of it.
+    `effective_weight`, which is the weight or, for the time being, a part of it. What its agent wants is a third axis:
+    it never overwrites what people said.
     """
 
     __slots__ = (
         "_weight",
         "admin",
+        "agent",
         "backend",
         "bytes_in",
         "bytes_out",
@@ -39,6 +45,7 @@ class Server:
         "leaving",
         "maxconn",
         "name",
+        "ramp",
         "requests",
         "resets",
         "settings",
@@ -51,9 +58,12 @@ class Server:
         self.name = settings.name
         self.settings = settings
         self.health = health
-        self.weight = settings.weight
+        self.agent: Agent | None = None
+        self.ramp = 1.0
+        """Which part of its load it gets while it recovers; whoever changes it calls `adjust`."""
         self.maxconn = settings.maxconn
         """Requests that it may have in flight at present; 0: any number."""
+        self.weight = settings.weight
         self.admin = Admin.READY
         self.leaving = False
         """Removed by an operator, and gone as soon as its last request is done."""
@@ -75,11 +85,26 @@ class Server:
     @weight.setter
     def weight(self, weight: int) -> None:
         self._weight = weight
-        self.effective_weight: float = weight
+        self.adjust()
+
+    def adjust(self) -> None:
+        """Work out `effective_weight` and `maxconn` anew: what is wanted, times what agent and recovery leave of it."""
+        agent, ramp = self.agent, self.ramp
+        weight: float = self._weight
+        maxconn = self.settings.maxconn
+        if agent is not None:
+            if agent.share != 1.0:
+                weight = min(float(MAX_WEIGHT), weight * agent.share)
+            if agent.maxconn is not None:
+                maxconn = agent.maxconn
+        self.effective_weight = weight if ramp == 1.0 else weight * ramp
+        self.maxconn = maxconn if ramp == 1.0 else ceil(maxconn * ramp)
 
     @property
     def available(self) -> bool:
-        """May it take something new, as far as people and checks are concerned?"""
+        """May it take something new, as far as people, checks and its agent are concerned?"""
+        if self.agent is not None and not self.agent.admits:
+            return False
         return self.admin is Admin.READY and self.health.up and self.effective_weight > 0
 
     @property
@@ -89,8 +114,18 @@ class Server:
 
     @property
     def state(self) -> str:
-        """One word for people: the admin state when it holds the server back, else its health."""
-        return self.health.word if self.admin is Admin.READY else self.admin.name
+        """For people: the admin state when it holds the server back, else its health, else what its agent says."""
+        if self.admin is not Admin.READY:
+            return self.admin.name
+        if self.agent is not None and not self.agent.admits and self.health.up:
+            return f"{self.agent.state} (agent)"
+        return self.health.word
+
+    @property
+    def reason(self) -> str:
+        """The last check, behind what the agent wants other than usual."""
+        words = self.agent.words if self.agent is not None else ""
+        return f"agent: {words}; {self.health.reason}" if words else self.health.reason
 
     @property
     def path(self) -> str:
