@@ -30,6 +30,8 @@ MAX_BODY = 64 * 1024
 """Bytes of a body that are looked at."""
 MAX_LOOKED = 4 * 1024 * 1024
 """Bytes that are searched in one conversation: what comes in tiny pieces is searched again and again."""
+SHOWN = 40
+"""Characters of an answer that people are shown."""
 POLITE = 0.1
 """Seconds that a server gets to finish a body that we do not need: one that is cut off may complain in its log."""
 
@@ -245,10 +247,12 @@ def find(wanted: Expected, text: bytes) -> bool:
 
 
 def shown(text: Expected) -> str:
-    """Bytes or a pattern for people, cut short."""
+    """Bytes or a pattern for people: on one line, cut short, with nothing in it that a terminal would obey."""
     if not isinstance(text, bytes):
         return f"/{text.pattern.decode(errors='replace')}/"
-    return ascii(text[:40])[1:] + ("..." if len(text) > 40 else "")
+    words = " ".join(text[: 4 * SHOWN].decode(errors="replace").split())
+    cut = "..." if len(words) > SHOWN or len(text) > 4 * SHOWN else ""
+    return "'" + "".join(letter if letter.isprintable() else "?" for letter in words[:SHOWN]) + cut + "'"
 
 
 def _missing(wanted: Expected, text: bytes) -> str:
