@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from math import ceil
 
-from lbservice.core.agent import Agent
-from lbservice.core.health import Health
+from lbservice.core.agent import Agent, Said
+from lbservice.core.health import CheckResult, Health
 from lbservice.core.settings import ServerSettings
 
 MAX_WEIGHT = 256
@@ -32,6 +31,7 @@ class Server:
     """
 
     __slots__ = (
+        "_ramp",
         "_weight",
         "admin",
         "agent",
@@ -45,7 +45,6 @@ class Server:
         "leaving",
         "maxconn",
         "name",
-        "ramp",
         "requests",
         "resets",
         "settings",
@@ -59,10 +58,10 @@ class Server:
         self.settings = settings
         self.health = health
         self.agent: Agent | None = None
-        self.ramp = 1.0
-        """Which part of its load it gets while it recovers; whoever changes it calls `adjust`."""
-        self.maxconn = settings.maxconn
+        self.effective_weight: float
+        self.maxconn: int
         """Requests that it may have in flight at present; 0: any number."""
+        self._ramp = 1.0
         self.weight = settings.weight
         self.admin = Admin.READY
         self.leaving = False
@@ -85,27 +84,46 @@ class Server:
     @weight.setter
     def weight(self, weight: int) -> None:
         self._weight = weight
-        self.adjust()
+        self._reckon()
 
-    def adjust(self) -> None:
-        """Work out `effective_weight` and `maxconn` anew: what is wanted, times what agent and recovery leave of it."""
-        agent, ramp = self.agent, self.ramp
+    @property
+    def ramp(self) -> float:
+        """The part of its share that it gets at present: less than 1 for a while after a recovery."""
+        return self._ramp
+
+    @ramp.setter
+    def ramp(self, ramp: float) -> None:
+        self._ramp = ramp
+        self._reckon()
+
+    def hear(self, result: CheckResult, said: Said | None) -> bool:
+        """Its agent has been asked (see `Agent.observe`). Is anything new? Then the backend is to be refreshed."""
+        assert self.agent is not None
+        new = self.agent.observe(result, said)
+        self._reckon()
+        return new
+
+    def _reckon(self) -> None:
+        """What people want, times what agent and recovery leave of it: the one place for such factors."""
         weight: float = self._weight
-        maxconn = self.settings.maxconn
-        if agent is not None:
-            if agent.share != 1.0:
-                weight = min(float(MAX_WEIGHT), weight * agent.share)
-            if agent.maxconn is not None:
-                maxconn = agent.maxconn
-        self.effective_weight = weight if ramp == 1.0 else weight * ramp
-        self.maxconn = maxconn if ramp == 1.0 else ceil(maxconn * ramp)
+        most = self.settings.maxconn
+        if self.agent is not None:
+            weight = min(weight * self.agent.share, MAX_WEIGHT)
+            if self.agent.maxconn is not None:
+                most = self.agent.maxconn
+        self.effective_weight = weight * self._ramp
+        self.maxconn = max(1, int(most * self._ramp)) if most else 0
+
+    @property
+    def wanted(self) -> bool:
+        """Do people, and its agent, want it to be used?"""
+        held = self.agent is not None and self.agent.hold != "ready"
+        return self.admin is Admin.READY and self.effective_weight > 0 and not held
 
     @property
     def available(self) -> bool:
         """May it take something new, as far as people, checks and its agent are concerned?"""
-        if self.agent is not None and not self.agent.admits:
-            return False
-        return self.admin is Admin.READY and self.health.up and self.effective_weight > 0
+        return self.wanted and self.health.up and (self.agent is None or self.agent.up)
 
     @property
     def full(self) -> bool:

@@ -37,7 +37,8 @@ class HealthMonitor(Service):
         self._clock = clock
         self._random = random
         self._down = down
-        self._rounds: dict[Server, list[_Rounds]] = {}
+        self._rounds: dict[Server, _Rounds] = {}
+        self._agents: dict[Server, _Rounds] = {}
         self._complains = Seldom(SELDOM)
 
     def watch(self, backend: Backend, server: Server, check: Check, delay: float = 0.0) -> None:
@@ -53,7 +54,7 @@ class HealthMonitor(Service):
                     self.observe(backend, server, result)
             return settings.interval(up=health.up, transition=health.transition)
 
-        self._begin(server, _Rounds(self, server, ask, settings.inter, delay))
+        self._begin(self._rounds, server, _Rounds(self, server, ask, settings.inter, delay))
 
     def watch_agent(self, backend: Backend, server: Server, check: AgentCheck, delay: float = 0.0) -> None:
         """Ask this server's agent from now on."""
@@ -67,29 +68,28 @@ class HealthMonitor(Service):
                     self.heed(backend, server, result, said)
             return check.settings.inter
 
-        self._begin(server, _Rounds(self, server, ask, check.settings.inter, delay))
+        self._begin(self._agents, server, _Rounds(self, server, ask, check.settings.inter, delay))
 
-    def _begin(self, server: Server, rounds: _Rounds) -> None:
-        self._rounds.setdefault(server, []).append(rounds)
+    def _begin(self, every: dict[Server, _Rounds], server: Server, rounds: _Rounds) -> None:
+        every[server] = rounds
         if self.running:
             rounds.start()
 
     def forget(self, server: Server) -> None:
         """Check it no more."""
-        for rounds in self._rounds.pop(server, ()):
-            rounds.stop()
+        for every in (self._rounds, self._agents):
+            if server in every:
+                every.pop(server).stop()
 
     def startService(self) -> None:
         super().startService()
-        for every in self._rounds.values():
-            for rounds in every:
-                rounds.start()
+        for rounds in (*self._rounds.values(), *self._agents.values()):
+            rounds.start()
 
     def stopService(self) -> None:
         super().stopService()
-        for every in self._rounds.values():
-            for rounds in every:
-                rounds.stop()
+        for rounds in (*self._rounds.values(), *self._agents.values()):
+            rounds.stop()
 
     def observe(self, backend: Backend, server: Server, result: CheckResult) -> None:
         """Take one result in, and tell the backend and the log when the server's state flips."""
@@ -136,8 +136,7 @@ class HealthMonitor(Service):
         if agent is None:
             return
         before, was_up, was_understood, words_before = agent.stance, agent.up, agent.understood, agent.words
-        if agent.observe(result, said):
-            server.adjust()
+        if server.hear(result, said):
             if agent.stance != before:  # a weight that follows the load is no news
                 self.log.info(
                     "agent of server {server} says {said}, said {before}",
@@ -189,12 +188,15 @@ class _Rounds:
         self._loop.clock = cast(IReactorTime, monitor._clock)
         self._first: Timer | None = None
         self._asking: Deferred[None] | None = None
+        self._stopped = False
 
     def start(self) -> None:
+        self._stopped = False
         self._first = self._monitor._clock.callLater(self._delay, self._begin)
 
     def stop(self) -> None:
         """Ask no more; a question that is on its way is given up."""
+        self._stopped = True
         if self._first is not None and self._first.active():
             self._first.cancel()
         if self._loop.running:
@@ -211,7 +213,7 @@ class _Rounds:
 
     def _broke(self, failure: Failure) -> None:
         """A check has a bug: say so, and ask again in the next round."""
-        if not failure.check(CancelledError):
+        if not (self._stopped and failure.check(CancelledError)):
             self._monitor.log.failure("health check of {server}", failure, server=self._server.path)
 
     async def _run(self) -> None:

@@ -10,10 +10,7 @@ from tests.core.build import failed, make_server, passed
 
 def hears(server: Server, **said: object) -> bool:
     """The server's agent says this; is it new?"""
-    assert server.agent is not None
-    new = server.agent.observe(passed(), Said(**said))  # type: ignore[arg-type] # fields of Said
-    server.adjust()
-    return new
+    return server.hear(passed(), Said(**said))  # type: ignore[arg-type] # fields of Said
 
 
 @pytest.fixture
@@ -100,7 +97,13 @@ class TestWords:
     def test_up_does_not_raise_one_that_the_checks_have_found_down(self, server: Server) -> None:
         server.health.up = False
         hears(server, word="up")
-        assert (server.available, server.state) == (False, "DOWN")
+        assert (server.wanted, server.available, server.state) == (True, False, "DOWN")
+
+    def test_down_is_no_wish(self, server: Server) -> None:
+        hears(server, word="down")
+        assert (server.wanted, server.available) == (True, False)
+        hears(server, word="up", hold="drain")
+        assert (server.wanted, server.available) == (False, False)
 
     def test_both_causes_can_be_seen(self, server: Server) -> None:
         server.health.observe(passed())
@@ -122,8 +125,7 @@ class TestSilence:
         hears(server, hold="drain", share=0.5)
         assert server.agent is not None
         for _ in range(100):
-            assert not server.agent.observe(failed(), None)
-        server.adjust()
+            assert not server.hear(failed(), None)
         assert (server.effective_weight, server.state) == (5, "DRAIN (agent)")
         assert not server.agent.understood
         assert len(server.agent.history) == HISTORY
@@ -145,15 +147,13 @@ class TestRecovery:
     def test_what_the_agent_lets_in_is_ramped_too(self, server: Server) -> None:
         server.ramp = 0.5
         hears(server, maxconn=3)
-        assert server.maxconn == 2
+        assert server.maxconn == 1
         hears(server, maxconn=0)
         assert server.maxconn == 0, "0 is no limit, and half of none is none"
 
     def test_without_an_agent(self) -> None:
         server = make_server(weight=4, maxconn=8)
         server.ramp = 0.5
-        server.adjust()
         assert (server.effective_weight, server.maxconn) == (2, 4)
         server.ramp = 1.0
-        server.adjust()
         assert (server.effective_weight, server.maxconn) == (4, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lbservice.core.health import CheckResult, Health
 from lbservice.core.server import Server
 from lbservice.core.settings import CheckSettings, ServerSettings, ServerTls, Step
 from lbservice.services import checks
-from lbservice.services.checks import MAX_ANSWER, MAX_BODY, MAX_WORDS, POLITE, Unasked
+from lbservice.services.checks import MAX_ANSWER, MAX_BODY, MAX_MATCHED, MAX_WORDS, POLITE, Unasked
 from tests.support.actors import (
     Connection,
     Origin,
@@ -217,13 +218,14 @@ class TestConversation:
             assert visit.said == f"- L7RSP more than {MAX_WORDS} bytes: '+PONG' expected, got '{'x' * 40}...'"
             assert visit.peer.fate == "reset"
 
-    def test_one_that_talks_in_tiny_pieces(self) -> None:
-        with Visit(PING, raw=True) as visit:
-            for _ in range(4000):
+    @pytest.mark.parametrize(("wanted", "most"), [(b"+PONG", 6000), (re.compile(b".*PONG"), 1000)])
+    def test_one_that_talks_in_tiny_pieces(self, wanted: Any, most: int) -> None:
+        with Visit(replace(TCP, steps=(Step(expect=wanted),)), raw=True) as visit:
+            for _ in range(most):
                 if visit.results:
                     break
                 visit.says(b"x")
-            assert visit.said == "- L7RSP an answer in tiny pieces, without '+PONG'"
+            assert visit.said.startswith("- L7RSP an answer in tiny pieces, without ")
 
     def test_what_a_terminal_would_obey_is_not_shown(self) -> None:
         with Visit(PING, raw=True) as visit:
@@ -401,6 +403,14 @@ class TestBody:
         within = b"x" * (MAX_BODY - 7) + b'"ready"'
         assert said_of(self.READY, b"HTTP/1.1 200 OK\r\n\r\n" + within + b"x" * 10_000_000, seconds=0)[0] == "+"
         assert said_of(self.READY, b"HTTP/1.1 200 OK\r\n\r\nx" + within + b"x" * 10_000_000, seconds=0)[0] == "-"
+
+    def test_a_pattern_is_tried_on_less_of_it(self) -> None:
+        settings = replace(HTTP, body=re.compile(b".*ready"))
+        within = b"x" * (MAX_MATCHED - 5) + b"ready"
+        start = time.process_time()
+        assert said_of(settings, answer(within + b"x" * MAX_BODY))[0] == "+"
+        assert said_of(settings, answer(b"x" + within + b"x" * MAX_BODY))[0] == "-"
+        assert time.process_time() - start < 1.0, "it would be 2 s for all that is read"
 
     def test_in_chunks_of_one_byte_it_has_an_end_too(self) -> None:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
