@@ -6,10 +6,11 @@ nothing open.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.abstract import isIPAddress
 
 from lbservice.core.clock import Clock, Timer
 from lbservice.core.health import CheckResult
@@ -36,6 +37,9 @@ SHOWN = 40
 """Characters of an answer that people are shown."""
 POLITE = 0.1
 """Seconds that a server gets to finish a body that we do not need: one that is cut off may complain in its log."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*(?=\.?(?::[0-9]*)?\Z)")
+"""The part of a Host field that can be asked for in a TLS handshake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +184,8 @@ def target_of(server: ServerSettings, check: CheckSettings) -> ServerSettings:
     via = server.check_via or check.via
     tls = server.tls if via is None or check.tls else None
     if check.tls and tls is None:
-        name = check.host or server.host
-        tls = ServerTls(verify=False, sni=None if isIPAddress(name) or isIPv6Address(name) else name)
+        name = _NAME.match(check.host or server.host)
+        tls = ServerTls(verify=False, sni=None if name is None or isIPAddress(name[0]) else name[0])
     elif tls is not None and via is not None:
         tls = replace(tls, sni=tls.sni or server.host)
     return redirected(server, via, tls)

@@ -19,6 +19,7 @@ from lbservice.core.settings import AgentSettings, CheckSettings, ServerSettings
 from lbservice.services.agent import MAX_LINE, MAX_REASON, AgentCheck, parse
 from lbservice.services.checks import Unasked
 from lbservice.services.probe import NoAnswer
+from tests.core.build import Waiter, lease_of
 from tests.services.fakes import STEP, heard
 from tests.services.house import SETTINGS, House
 from tests.support.actors import Origin
@@ -202,6 +203,16 @@ class TestABalancer:
             "agent of server app/s1 says drain (deploy), said ready",
             "agent of server app/s1 says ready, said drain (deploy)",
         ]
+
+    def test_more_room_is_for_those_who_wait(self, home: Home) -> None:
+        with home.running():
+            home.control.drain("app/s2", actor="anna")
+            home.hears(b"maxconn:1\n", b"up\n")
+            lease_of(home.app)
+            waiter = Waiter(home.app)
+            assert waiter.served_by == ""
+            home.hears(b"maxconn:2\n", b"up\n")
+            assert waiter.served_by == "s1"
 
     def test_a_share_of_nothing_is_news(self, home: Home) -> None:
         with home.running(), heard("agent") as events:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
@@ -438,6 +440,24 @@ class TestTls:
         assert said_of(self.TLS, cert=cert, raw=True) == "+ L6OK"
         assert said_of(replace(self.TLS, host="app.test"), cert=cert, raw=True) == "+ L6OK"
 
+    @pytest.mark.parametrize(
+        ("host", "server", "sni"),
+        [
+            ("app.test:8443", "10.0.0.1", "app.test"),
+            ("app.test", "10.0.0.1", "app.test"),
+            ("[::1]:80", "10.0.0.1", None),
+            ("::1", "10.0.0.1", None),
+            ("127.0.0.1:80", "10.0.0.1", None),
+            ("a..b", "10.0.0.1", None),
+            (None, "10.0.0.1", None),
+            (None, "::1", None),
+            (None, "app.internal", "app.internal"),
+        ],
+    )
+    def test_the_name_that_is_asked_for(self, host: str | None, server: str, sni: str | None) -> None:
+        target = checks.target_of(ServerSettings("s1", server, 443), replace(self.HTTPS, host=host))
+        assert target.tls == ServerTls(verify=False, sni=sni)
+
     def test_one_that_speaks_no_tls(self) -> None:
         assert said_of(self.TLS, raw=True, greeting=b"220 hello\r\n").startswith("- L6RSP TLS handshake failed")
 
@@ -544,3 +564,29 @@ class TestGivingUp:
             visit.done.addErrback(errors.append)
             visit.done.cancel()
             assert errors[0].check(CancelledError)
+
+
+SAYINGS = [
+    *(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 503 y\r\n\r\n", b"HTTP/1.1 100 x\r\n\r\n"),
+    *(b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"\r\n", b"\n"),
+    *(b"5\r\nready\r\n", b"0\r\n\r\n", b"ready", b"+PONG", b"\x16\x03\x01"),
+]
+
+
+@given(
+    st.sampled_from([TCP, PING, HTTP, replace(HTTP, body=b"ready"), replace(HTTP, method="HEAD"), TestTls.TLS]),
+    st.lists(st.sampled_from(SAYINGS) | st.binary(max_size=50), max_size=8),
+    st.sampled_from(["close", "finish", "abort", "stop_reading", None]),
+)
+def test_whatever_a_server_does_a_check_has_one_result_in_time(
+    settings: CheckSettings, pieces: list[bytes], ending: str | None
+) -> None:
+    with Visit(settings, raw=True) as visit:
+        for piece in pieces:
+            if visit.peer.fate is None:
+                visit.says(piece)
+        if ending is not None and visit.peer.fate is None:
+            getattr(visit.peer, ending)()
+        visit.run(2.0)
+        assert 0.0 <= visit.result.duration <= 2.0
+        assert re.fullmatch(r"L[467](OK|TOUT|RSP|STS)", visit.result.code)

@@ -155,6 +155,7 @@ class TestWhoIsNotAsked:
         ward.monitor.startService()
         ward.wait(0.25)
         ward.monitor.forget(server)
+        assert ward.clock.getDelayedCalls() == [], "the question is given up"
         ward.wait(10)
         assert check.begun == [0.0]
         assert server.health.up, "the answer came too late"

@@ -21,7 +21,7 @@ import trustme
 from tests.support.client import get
 from tests.support.debian import need
 from tests.support.faulty import FIN, HANG, READ, RST, STALL, Faulty, Turn, dribble, endless, send
-from tests.support.processes import FALL, INTER, RISE, Balancer, Server, free_port, lb_ini
+from tests.support.processes import FALL, INTER, LBSERVICE, RISE, Balancer, Server, free_port, lb_ini, run
 from tests.support.shell import MANHOLE, ask
 
 pytestmark = pytest.mark.system
@@ -191,3 +191,17 @@ def test_tls_that_is_only_passed_on(tmp_path: Path) -> None:
         finally:
             stop.set()
             thread.join()
+
+
+def test_checks_can_be_tried_before_anything_depends_on_them(tmp_path: Path, servers: tuple[Server, ...]) -> None:
+    (tmp_path / "lb.ini").write_text(lb_ini(free_port(), servers[:2], backend="check = http GET /health body ok"))
+    command = [*LBSERVICE, "check", "--probe"]
+    code, output, error = run(command, tmp_path)
+    first, heading, *lines = output.splitlines()
+    assert (code, error, first) == (0, "", "lb.ini: ok, 1 frontend, 1 backend, 2 servers")
+    assert heading.split() == ["SERVER", "BY", "RESULT", "CODE", "TOOK", "DETAIL"]
+    assert [line.split()[:4] for line in lines] == [[f"app/s{n}", "check", "passed", "L7OK"] for n in (1, 2)]
+    servers[1].kill()
+    code, output, error = run(command, tmp_path)
+    assert (code, error) == (1, "")
+    assert output.splitlines()[3].split()[:4] == ["app/s2", "check", "failed", "L4CON"]
