@@ -5,6 +5,7 @@
 #   make fuzz     random bytes against HTTP, new ones each time; what fails prints how to replay it
 #                                                    (FUZZ=20000 examples of each property, FUZZ_ARGS="-k tunnel")
 #   make slow     slow clients, a minute for each attack; needs slowhttptest and a quiet machine
+#   make chaos    servers that die, flap, fail fast, slow down and return, a minute of each kind
 #   make soak     mixed traffic and faults, 30 min   (SOAK_ARGS="--minutes 2")
 #   make check    formatting, lint, types, imports
 #   make bench    beside HAProxy, nginx and Envoy, 20 min; see docs/performance.md
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 FUZZ ?= 2000
 
-.PHONY: help demo test fuzz slow soak check bench bench-quick format clean
+.PHONY: help demo test fuzz slow chaos soak check bench bench-quick format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -41,6 +42,9 @@ check: .venv/dev
 
 slow: .venv/dev
 	@SLOW_SECONDS=60 $(BIN)/python -m pytest tests/system/test_slow_clients.py -rP $(TEST_ARGS)
+
+chaos: .venv/dev
+	@CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/system/test_chaos.py -rP $(TEST_ARGS)
 
 soak: .venv/dev
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)

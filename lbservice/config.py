@@ -16,11 +16,12 @@ from lbservice.core.settings import (
     AgentSettings,
     BackendSettings,
     CheckSettings,
+    Conditions,
     FrontendSettings,
     HeadLimits,
     Listen,
     ManholeSettings,
-    ServerSettings,
+    Rule,
     Settings,
 )
 from lbservice.errors import ConfigError, Problem, closest, unknown
@@ -34,6 +35,15 @@ from lbservice.phrases import (
 )
 from lbservice.policies import POLICIES
 from lbservice.questions import parse_check, parse_send
+from lbservice.routing import (
+    methods,
+    parse_edit,
+    parse_page,
+    parse_rate,
+    parse_redirect,
+    parse_refusal,
+    parse_route,
+)
 from lbservice.values import (
     choice,
     count,
@@ -52,6 +62,8 @@ __all__ = ["load", "parse", "parse_address", "parse_server"]
 T = TypeVar("T")
 Keys = Mapping[str, tuple[str, Convert]]
 """Key in lb.ini -> the field of the settings that it fills, and what reads its value."""
+Named = Mapping[str, tuple[str, Callable[[str, str], Any]]]
+"""The same for keys like `server NAME`, of which there may be many: name and value are read, the field is a tuple."""
 
 LOADBALANCER: Keys = {
     "log": ("log", str),
@@ -78,6 +90,11 @@ FRONTEND: Keys = {
     "timeout client-head": ("timeout_client_head", duration),
     "timeout client": ("timeout_client", duration),
     "timeout keep-alive": ("timeout_keep_alive", duration),
+    "allow": ("allow", networks),
+    "deny": ("deny", networks),
+    "rate-limit": ("rate_limit", parse_rate),
+    "methods": ("methods", methods),
+    "max-body": ("max_body", lambda text: 0 if text == "off" else size(text)),
 }
 
 LIMITS: Keys = {
@@ -86,7 +103,23 @@ LIMITS: Keys = {
     "max-fields": ("fields", count(1)),
 }
 
-HTTP_ONLY = {"trusted-proxies", "via", "timeout client-head", "timeout keep-alive", *LIMITS}
+EDITS: Named = {
+    "request-header NAME": ("request_edits", parse_edit),
+    "response-header NAME": ("response_edits", partial(parse_edit, of_response=True)),
+    "error-page STATUS": ("pages", parse_page),
+}
+
+RULES: Named = {
+    "route NAME": ("rules", parse_route),
+    "redirect NAME": ("rules", parse_redirect),
+    "refuse NAME": ("rules", parse_refusal),
+}
+
+HTTP_ONLY = {
+    *("trusted-proxies", "via", "timeout client-head", "timeout keep-alive", *LIMITS),
+    *("rate-limit", "methods", "max-body", "redirect", "refuse", *(key.split()[0] for key in EDITS)),
+}
+"""Keys, and first words of keys, that have no meaning in tcp mode."""
 
 BACKEND: Keys = {
     "balance": ("balance", str),  # one of the policies that parse() is given
@@ -97,7 +130,10 @@ BACKEND: Keys = {
     "timeout server": ("timeout_server", duration),
     "timeout queue": ("timeout_queue", duration),
     "timeout tunnel": ("timeout_tunnel", duration),
+    "max-body": ("max_body", lambda text: 0 if text == "off" else size(text)),
 }
+
+SERVERS: Named = {"server NAME": ("servers", parse_server)}
 
 CHECK: Keys = {
     "rise": ("rise", count(1)),
@@ -117,13 +153,26 @@ AGENT: Keys = {
     "agent-send": ("send", parse_send),
 }
 
-SECTIONS: Mapping[str, Keys] = {
-    "frontend": {**FRONTEND, **LIMITS},
-    "backend": {**BACKEND, **CHECK, **AGENT, "server NAME": ("servers", str)},
+SECTIONS: Mapping[str, Mapping[str, Any]] = {
+    "frontend": {**FRONTEND, **LIMITS, **RULES, **EDITS},
+    "backend": {**BACKEND, **CHECK, **AGENT, **SERVERS, **EDITS},
     "loadbalancer": LOADBALANCER,
     "manhole": MANHOLE,
 }
+"""The keys of each kind of section."""
+NAMES = ("NAME", "STATUS")
+"""The last words of keys that stand for many."""
 NAMED = ("frontend", "backend")
+
+HINTS = {
+    "server": "name the server; write server NAME = HOST:PORT",
+    "route": "name the route; write route NAME = BACKEND CONDITIONS",
+    "refuse": "name the refusal; write refuse NAME = STATUS CONDITIONS",
+    "request-header": "name the field; write request-header NAME = set VALUE",
+    "response-header": "name the field; write response-header NAME = set VALUE",
+    "error-page": "name the status; write error-page STATUS = FILE",
+}
+"""What is said when the name is missing. A redirect needs none: often there is only one."""
 
 
 def load(path: str) -> Settings:
@@ -195,32 +244,51 @@ def _manhole(draft: _Draft) -> ManholeSettings:
 def _frontend(draft: _Draft, backends: Collection[str]) -> FrontendSettings:
     values, limits = draft.values(FRONTEND), draft.values(LIMITS)
     draft.require("listen", "say where, e.g. listen = 127.0.0.1:8080")
-    draft.require("backend", "say which, e.g. backend = app")
+    http = values.get("mode") != "tcp"
+    if not http:
+        draft.refuse(HTTP_ONLY, "only for mode = http; take it out")
+    values |= draft.named(EDITS if http else {})
+    values |= draft.named(RULES if http else {"route NAME": ("rules", partial(parse_route, http=False))})
+    if not any(entry.word in ("route", "redirect", "refuse") for entry in draft.section.entries):
+        draft.require("backend", "say which, e.g. backend = app")
     listens, backend = values.pop("listen", ()), values.pop("backend", "")
     draft.addresses += [(listen.host, listen.port) for listen in listens]
-    if values.get("mode") == "tcp":
-        draft.refuse(HTTP_ONLY, "only for mode = http; take it out")
     if backend and backend not in backends:
-        near = closest(backend, backends)
-        hint = f"did you mean '{near}'?" if near else f"add a section [backend {backend}]"
-        draft.refuse({"backend"}, f"no such backend; {hint}")
+        draft.refuse({"backend"}, _no_backend(backend, backends))
+    rules: tuple[Rule, ...] = values.get("rules", ())
+    for rule in rules:
+        if rule.backend and rule.backend not in backends:
+            draft.refuse({f"route {rule.name}"}, _no_backend(rule.backend, backends))
+    _refuse_what_is_never_met(draft, rules)
+    if any(rule.when.snis for rule in rules) and any(listen.tls for listen in listens):
+        draft.refuse({"listen"}, "sni= in a route reads TLS that goes through to a server; take tls out, or the route")
     return FrontendSettings(draft.section.name, listens, backend, limits=HeadLimits(**limits), **values)
+
+
+def _refuse_what_is_never_met(draft: _Draft, rules: tuple[Rule, ...]) -> None:
+    """The first rule without conditions takes every request, and leaves nothing to those behind it."""
+    all_met = next((number for number, rule in enumerate(rules) if rule.when == Conditions()), len(rules))
+    entries = [entry for entry in draft.section.entries if entry.word in ("route", "redirect", "refuse")]
+    if len(entries) == len(rules):
+        for entry in entries[all_met + 1 :]:
+            draft.problem(f"is never met: line {entries[all_met].line} takes every request; change their order", entry)
+
+
+def _no_backend(backend: str, backends: Collection[str]) -> str:
+    near = closest(backend, backends)
+    hint = f"did you mean '{near}'?" if near else f"add a section [backend {backend}]"
+    return f"no such backend; {hint}"
 
 
 def _backend(draft: _Draft, policies: Collection[str]) -> BackendSettings:
     values = draft.values({**BACKEND, "balance": ("balance", choice("policy", policies))})
+    values |= draft.named({**SERVERS, **EDITS})
     check = CheckSettings(**values.pop("check", {}), **draft.values(CHECK))
     agent = draft.values(AGENT)
     if draft.section.get("agent-check") is None:
         draft.refuse(AGENT, "only with agent-check; add it, e.g. agent-check = 8090")
-    servers = [draft.server(entry) for entry in draft.section.entries if entry.names_server]
-    return BackendSettings(
-        draft.section.name,
-        tuple(filter(None, servers)),
-        check=check,
-        agent=AgentSettings(**agent) if "via" in agent else None,
-        **values,
-    )
+    found = AgentSettings(**agent) if "via" in agent else None
+    return BackendSettings(draft.section.name, check=check, agent=found, **values)
 
 
 def _refuse_shared_addresses(drafts: list[_Draft]) -> None:
@@ -262,10 +330,10 @@ class _Draft:
         elif kind in NAMED:
             self.read(name, title)
         for entry in self.section.entries:
-            if entry.key not in SECTIONS[kind] and not (kind == "backend" and entry.names_server):
-                home = "backend" if entry.names_server else _home(entry.key)
+            if not _is_in(entry, SECTIONS[kind]):
+                home = next((home for home, keys in SECTIONS.items() if _is_in(entry, keys)), "")
                 elsewhere = home and f"belongs in a [{home}] section"
-                self.problem(elsewhere or unknown("key", entry.key, SECTIONS[kind]), entry)
+                self.problem(elsewhere or _unknown_key(entry, SECTIONS[kind]), entry)
         return True
 
     def values(self, keys: Keys) -> dict[str, Any]:
@@ -280,13 +348,22 @@ class _Draft:
                     values[field] = value
         return values
 
-    def server(self, entry: Entry) -> ServerSettings | None:
-        server = entry.key.removeprefix("server").strip()
-        if server and entry.value:
-            return self.read(partial(parse_server, server), entry.value, entry)
-        if not server:
-            self.problem("name the server; write server NAME = HOST:PORT", entry)
-        return None
+    def named(self, keys: Named) -> dict[str, tuple[Any, ...]]:
+        """Field -> values, in the order of the file, for the entries whose first words are in this table."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for entry in self.section.entries:
+            key = _named_key(entry, keys)
+            if key is None:
+                continue
+            field, convert = keys[key]
+            if not entry.name and entry.word in HINTS:
+                self.problem(HINTS[entry.word], entry)
+            elif entry.value:
+                before = len(self.problems)
+                value = self.read(partial(convert, entry.name), entry.value, entry)
+                if len(self.problems) == before:
+                    found[field] = (*found.get(field, ()), value)
+        return found
 
     def read(self, convert: Callable[[str], T], text: str, entry: Entry | None = None) -> T | None:
         """What `convert` makes of the text; None, and a problem for each sentence, if it refuses."""
@@ -304,7 +381,7 @@ class _Draft:
     def refuse(self, keys: Collection[str], message: str) -> None:
         """Notes a problem at each entry of these keys."""
         for entry in self.section.entries:
-            if entry.key in keys:
+            if entry.key in keys or entry.word in keys:
                 self.problem(message, entry)
 
     def problem(self, message: str, entry: Entry | None = None, key: str = "") -> None:
@@ -315,5 +392,19 @@ class _Draft:
         self.problems.append(found)
 
 
-def _home(key: str) -> str:
-    return next((kind for kind, keys in SECTIONS.items() if key in keys), "")
+def _unknown_key(entry: Entry, keys: Collection[str]) -> str:
+    named = [f"{key.split()[0]} {entry.name}".rstrip() if key.endswith(NAMES) else key for key in keys]
+    near = closest(entry.key, named)
+    return f"unknown key; did you mean '{near}'?" if near else unknown("key", entry.key, keys)
+
+
+def _is_in(entry: Entry, keys: Collection[str]) -> bool:
+    return entry.key in keys or _named_key(entry, keys) is not None
+
+
+def _named_key(entry: Entry, keys: Collection[str]) -> str | None:
+    """The key of this table that the entry is one of, e.g. `server NAME` for `server s1`."""
+    for word in NAMES:
+        if (key := f"{entry.word} {word}") in keys:
+            return key
+    return None

@@ -25,9 +25,14 @@ class Entry:
     value: str
 
     @property
-    def names_server(self) -> bool:
-        """Whether this is a `server NAME = ...`, whose key is not one of a fixed list."""
-        return self.key.split(" ")[0] == "server"
+    def word(self) -> str:
+        """The first word of the key, as in `server NAME = ...`, where it says what is named."""
+        return self.key.partition(" ")[0]
+
+    @property
+    def name(self) -> str:
+        """What stands behind that word."""
+        return self.key.partition(" ")[2]
 
 
 @dataclass(frozen=True, slots=True)

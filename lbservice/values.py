@@ -105,7 +105,9 @@ def host_field(text: str) -> str:
 
 def networks(text: str) -> tuple[str, ...]:
     """Networks in canonical form (`10.0.0.0/8`, `::1/128`), from a list with commas or spaces."""
-    return tuple(_network(word) for word in text.replace(",", " ").split())
+    if not (words := text.replace(",", " ").split()):
+        raise ValueError("write networks, e.g. 10.0.0.0/8 or 192.0.2.7")
+    return tuple(_network(word) for word in words)
 
 
 def _network(text: str) -> str:

@@ -15,11 +15,15 @@ from lbservice.core.settings import (
     AgentSettings,
     BackendSettings,
     CheckSettings,
+    Conditions,
+    Edit,
     FrontendSettings,
     HeadLimits,
     Listen,
     ListenTls,
     ManholeSettings,
+    RateSettings,
+    Rule,
     ServerSettings,
     ServerTls,
     Settings,
@@ -561,6 +565,279 @@ class TestBackendSays:
         assert said_of_frontend("listen = :81", line) == f"{line}: belongs in a [backend] section"
 
 
+def rule(line: str, *lines: str) -> Rule:
+    """The one rule of a frontend, and of its file with backends app and api."""
+    text = "\n".join((SMALLEST, "[backend api]", "[frontend f]", "listen = :81", *lines, line))
+    (found,) = parse(text).frontends[1].rules
+    return found
+
+
+class TestRules:
+    def test_a_route_with_every_condition(self) -> None:
+        assert rule(
+            "route r1 = api strip=/api host=A.example,*.b.example.,[::1] path=/api/,/api/x method=GET,HEAD "
+            "header(X-Beta)=yes header(Upgrade) src=10.0.0.0/8,::1 scheme=https"
+        ) == Rule(
+            "r1",
+            Conditions(
+                hosts=("a.example", "*.b.example", "[::1]"),
+                paths=("/api/", "/api/x"),
+                methods=("GET", "HEAD"),
+                fields=(("x-beta", "yes"), ("upgrade", None)),
+                sources=("10.0.0.0/8", "::1/128"),
+                secure=True,
+            ),
+            backend="api",
+            strip="/api",
+        )
+
+    def test_a_regular_expression_stands_beside_prefixes(self) -> None:
+        assert rule("route r = api path=/a path~=/b/[0-9]+,x").when == Conditions(
+            paths=("/a",), patterns=("/b/[0-9]+,x",)
+        )
+
+    def test_a_route_by_sni(self) -> None:
+        found = rule("route r = api sni=a.example src=10.0.0.0/8", "mode = tcp")
+        assert found.when == Conditions(snis=("a.example",), sources=("10.0.0.0/8",))
+
+    @pytest.mark.parametrize(
+        ("line", "location", "status", "secure"),
+        [
+            ("redirect = https", "https://{host}{uri}", 302, False),
+            ("redirect = https:8443 308", "https://{host}:8443{uri}", 308, False),
+            ("redirect r = https:443 301", "https://{host}{uri}", 301, False),
+            ("redirect r = https://new.example{uri} 301", "https://new.example{uri}", 301, None),
+            ("redirect r = http://[::1]:80/x?y=%20#z", "http://[::1]:80/x?y=%20#z", 302, None),
+            ("redirect r = https://www.{host}/a{path}", "https://www.{host}/a{path}", 302, None),
+            ("redirect r = /new{uri} 307 scheme=https", "/new{uri}", 307, True),
+            ("redirect r = /", "/", 302, None),
+        ],
+    )
+    def test_redirects(self, line: str, location: str, status: int, secure: bool | None) -> None:
+        found = rule(line)
+        assert (found.location, found.status, found.when.secure) == (location, status, secure)
+
+    def test_a_refusal(self) -> None:
+        assert rule("refuse admin = 404 path=/admin") == Rule("admin", Conditions(paths=("/admin",)), status=404)
+
+    def test_rules_keep_the_order_of_the_file(self) -> None:
+        lines = ("route b = app path=/b", "redirect = https", "refuse c = 403 path=/c", "route a = app path=/a")
+        assert [each.name for each in frontend("listen = :81", *lines).rules] == ["b", "", "c", "a"]
+
+    def test_with_routes_no_backend_is_needed(self) -> None:
+        for line in ("route r = app path=/a", "redirect = https"):
+            settings = parse("\n".join((SMALLEST, "[frontend f]", "listen = :81", line))).frontends[1]
+            assert settings.backend == ""
+
+    def test_where_requests_may_go(self) -> None:
+        text = SMALLEST + "[backend api]\n[frontend f]\nlisten = :81\nbackend = app\n"
+        routes = "route a = api path=/a\nredirect = https\nroute b = api path=/b\nroute c = app path=/c"
+        assert parse(text + routes).frontends[1].backends == ("app", "api")
+
+    def test_who_may_come_and_how_often(self) -> None:
+        found = frontend(
+            "listen = :81",
+            "allow = 10.0.0.0/8, ::1",
+            "deny = 10.1.0.0/16",
+            "rate-limit = 60/m burst=5 by=header(X-Api-Key)",
+            "methods = GET, HEAD",
+            "max-body = 1MiB",
+        )
+        assert (found.allow, found.deny) == (("10.0.0.0/8", "::1/128"), ("10.1.0.0/16",))
+        assert (found.rate_limit, found.methods) == (RateSettings(1.0, 5, "x-api-key"), ("GET", "HEAD"))
+        assert found.max_body == 1 << 20
+        assert frontend("listen = :81", "rate-limit = 100/s by=address").rate_limit == RateSettings(100.0, 100)
+        assert (backend("max-body = off").max_body, backend().max_body) == (0, None)
+
+    def test_edits_of_fields(self) -> None:
+        lines = ("request-header X-A = set 1; b", "request-header host = set a:8080", "response-header Server = remove")
+        edits = (Edit("X-A", "set", "1; b"), Edit("host", "set", "a:8080"))
+        for found in (frontend("listen = :81", *lines), backend(*lines)):
+            assert found.request_edits == edits
+            assert found.response_edits == (Edit("Server", "remove"),)
+        json = 'response-header Report-To = add {"group": "x"} {client}'
+        assert backend(json).response_edits == (Edit("Report-To", "add", '{"group": "x"} {client}'),)
+
+    def test_error_pages(self, tmp_path: Path) -> None:
+        page = tmp_path / "503.HTML"
+        page.write_text("x")
+        assert backend(f"error-page 503 = {page}").pages == ((503, str(page)),)
+        assert frontend("listen = :81", f"error-page 404 = {page}").pages == ((404, str(page)),)
+
+
+class TestRulesSay:
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("route = app path=/a", "name the route; write route NAME = BACKEND CONDITIONS"),
+            ("route a b = app path=/a", "a name is one word of letters, digits and _ . : -"),
+            ("route r = ap path=/a", "no such backend; did you mean 'app'?"),
+            ("route r = other path=/a", "no such backend; add a section [backend other]"),
+            (
+                "route r = app",
+                "a route without a condition takes everything; add one, e.g. host=app.example or path=/api, "
+                "or write backend =",
+            ),
+            ("route r = app hots=a", "unknown condition 'hots'; did you mean 'host'?"),
+            ("route r = app path=api", "path=api: the path 'api' must start with / and be plain ASCII"),
+            ("route r = app path=/a?b", "path=/a?b: a path ends before ? and #; take out what is behind"),
+            (
+                "route r = app path=/a/../b",
+                "path=/a/../b: write a path without //, /./, /../, ; and encoded slashes: "
+                "servers read these differently",
+            ),
+            ("route r = app path=/a path=/b", "path= is given twice; write commas between its values"),
+            ("route r = app path", "path: write path=VALUE without spaces"),
+            ("route r = app path=", "path=: write path=VALUE without spaces"),
+            ("route r = app host~=a", "host~=a: write host=VALUE without spaces"),
+            ("route r = app host(a)=b", "host(a)=b: write host=VALUE without spaces"),
+            ("route r = app host=a:80", "host=a:80: the port does not count; did you mean 'a'?"),
+            ("route r = app host=*", "host=*: '*' is no host name; write e.g. app.example or *.app.example"),
+            ("route r = app host=a,,b", "host=a,,b: '' is no host name; write e.g. app.example or *.app.example"),
+            ("route r = app method=get", "method=get: 'get' is no method; write it in capitals, e.g. GET or HEAD"),
+            ("route r = app scheme=htps", "scheme=htps: unknown scheme; did you mean 'https'?"),
+            ("route r = app src=ten", "src=ten: ten is no network; write e.g. 10.0.0.0/8 or 192.0.2.7"),
+            ("route r = app src=,", "src=,: write networks, e.g. 10.0.0.0/8 or 192.0.2.7"),
+            ("route r = app header=x", "header=x: write header(NAME) or header(NAME)=VALUE"),
+            ("route r = app header(a", "unknown condition 'header(a'; did you mean 'header'?"),
+            ("route r = app header(Host)=a", "header(Host)=a: write host= for the Host field"),
+            ("route r = app header(X_A)", "header(X_A): fields with an underscore are dropped; no rule sees them"),
+            (
+                "route r = app header(X-Forwarded-For)=a",
+                "header(X-Forwarded-For)=a: no rule sees X-Forwarded-For; for who the client is write src= or scheme=",
+            ),
+            ("route r = app sni=a", "sni= is for mode = tcp; here write host="),
+            (
+                "route r = app host=a strip=/a",
+                "strip=/a needs path= with nothing but paths that begin with /a",
+            ),
+            (
+                "route r = app path=/ab strip=/a",
+                "strip=/a needs path= with nothing but paths that begin with /a",
+            ),
+            ("route r = app path=/a strip=a", "strip=a: the path 'a' must start with / and be plain ASCII"),
+            ("redirect a b = https", "a name is one word of letters, digits and _ . : -"),
+            (
+                "redirect = htps",
+                "write https://HOST/..., https://{host}{uri} or a path, e.g. /new (not //..., and not /{...})",
+            ),
+            (
+                "redirect = //evil.example",
+                "write https://HOST/..., https://{host}{uri} or a path, e.g. /new (not //..., and not /{...})",
+            ),
+            (
+                "redirect = {uri}",
+                "write https://HOST/..., https://{host}{uri} or a path, e.g. /new (not //..., and not /{...})",
+            ),
+            (
+                "redirect = /{host}",
+                "write https://HOST/..., https://{host}{uri} or a path, e.g. /new (not //..., and not /{...})",
+            ),
+            ("redirect = /x{url}", "unknown variable {url}; did you mean '{uri}'?"),
+            ("redirect = https://a@b/", "'a@b' is no host"),
+            ("redirect = https:99999", "the port must be a whole number from 1 to 65535"),
+            ("redirect = https 200", "unknown status; one of: 301, 302, 303, 307, 308"),
+            ("redirect = https scheme=https", "a redirect to https is for http; take scheme=https out"),
+            ("redirect = /caf\u00e9", "a location is plain ASCII without spaces; write %20 for a space"),
+            ("refuse = 403 path=/a", "name the refusal; write refuse NAME = STATUS CONDITIONS"),
+            ("refuse r = 500 path=/a", "unknown status; did you mean '503'?"),
+            ("rate-limit = 100", "write a number for a second, minute or hour, e.g. 100/s, 60/m or 1000/h"),
+            ("rate-limit = 0/s", "write a number for a second, minute or hour, e.g. 100/s, 60/m or 1000/h"),
+            ("rate-limit = 1/s brust=3", "unknown option 'brust'; did you mean 'burst'?"),
+            ("rate-limit = 1/s burst=0", "burst=0: must be a whole number from 1 to 1000000"),
+            ("rate-limit = 1/s burst=1 burst=2", "burst is given twice"),
+            ("rate-limit = 1/s by=cookie", "by=cookie: write by=address or by=header(NAME)"),
+            ("rate-limit = 1/s by=header(Host)", "by=header(Host): write host= for the Host field"),
+            ("methods = GET, post", "'post' is no method; write it in capitals, e.g. GET or HEAD"),
+            ("max-body = 10", "write a unit, e.g. 64KiB"),
+            ("allow = ,", "write networks, e.g. 10.0.0.0/8 or 192.0.2.7"),
+            ("deny = ten", "ten is no network; write e.g. 10.0.0.0/8 or 192.0.2.7"),
+            ("request-header = set x", "name the field; write request-header NAME = set VALUE"),
+            ("request-header X A = set x", "'X A' is no name of a header field"),
+            ("request-header X-A = put x", "unknown word 'put'; one of: add, remove, set"),
+            ("request-header X-A = set", "write set VALUE, plain ASCII, e.g. set yes"),
+            ("request-header X-A = set \u00e9", "write set VALUE, plain ASCII, e.g. set yes"),
+            ("request-header X-A = remove x", "remove takes nothing after it; take out 'x'"),
+            ("request-header X-A = set {clent}", "unknown variable {clent}; did you mean '{client}'?"),
+            (
+                "request-header Content_Length = remove",
+                "Content_Length is the balancer's own; it can be neither set nor removed",
+            ),
+            (
+                "request-header transfer-encoding = set x",
+                "transfer-encoding is the balancer's own; it can be neither set nor removed",
+            ),
+            ("response-header Date = remove", "Date is the balancer's own; it can be neither set nor removed"),
+            ("request-header Host = remove", "there is always one Host; write set VALUE"),
+            (
+                "request-header Host = set {host}",
+                "'{host}' is no host; write e.g. set app.internal or set app.internal:8080",
+            ),
+            ("error-page = x.html", "name the status; write error-page STATUS = FILE"),
+            ("error-page 503 = gone.html", "no such file: gone.html (a relative path starts in the folder of the run)"),
+            (
+                "error-page 503 = /etc/passwd",
+                "what is /etc/passwd? its name must end in one of: .htm, .html, .json, .txt, .xml",
+            ),
+            ("error-page 600 = gone.html", "no error page has the status '600'; one of: 400, 403, 404"),
+        ],
+    )
+    def test_what_is_wrong(self, line: str, said: str) -> None:
+        assert said_of_frontend("listen = :81", line).startswith(f"{line}: {said}")
+
+    def test_a_page_that_is_too_large(self, tmp_path: Path) -> None:
+        page = tmp_path / "large.html"
+        page.write_bytes(b"x" * (256 * 1024 + 1))
+        assert said_of_backend(f"error-page 503 = {page}").endswith("is larger than 256KiB; choose a smaller page")
+
+    @pytest.mark.parametrize("pattern", ["(", "[", "a{2,1}", "(?P<x", "*"])
+    def test_a_pattern_that_is_none(self, pattern: str) -> None:
+        assert "no regular expression: " in said_of_frontend("listen = :81", f"route r = app path~={pattern}")
+
+    def test_a_misspelt_word_of_a_named_key(self) -> None:
+        line = "rout api = app path=/a"
+        assert said_of_frontend("listen = :81", line) == f"{line}: unknown key; did you mean 'route api'?"
+
+    def test_a_rule_behind_one_that_takes_everything(self) -> None:
+        redirect, route = "redirect = /new", "route r = app path=/a"
+        assert said_of_frontend("listen = :81", redirect, route) == (
+            f"{route}: is never met: line 10 takes every request; change their order"
+        )
+        assert len(frontend("listen = :81", route, redirect).rules) == 2
+        assert len(frontend("listen = :81", "redirect = https", route).rules) == 2
+
+    def test_a_route_in_a_backend_is_sent_home(self) -> None:
+        line = "route r = app path=/a"
+        assert said_of_backend(line) == f"{line}: belongs in a [frontend] section"
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "redirect = https",
+            "refuse r = 403 path=/",
+            "rate-limit = 1/s",
+            "methods = GET",
+            "max-body = 1KiB",
+            "request-header X-A = remove",
+            "response-header X-A = remove",
+            "error-page 503 = gone.html",
+        ],
+    )
+    def test_what_belongs_to_http_has_no_place_in_tcp(self, line: str) -> None:
+        assert said_of_frontend("listen = :81", "mode = tcp", line) == f"{line}: only for mode = http; take it out"
+
+    def test_conditions_of_http_have_no_place_in_tcp(self) -> None:
+        for condition in ("host=a", "path=/a", "header(a)"):
+            said = said_of_frontend("listen = :81", "mode = tcp", f"route r = app {condition}")
+            assert said.endswith("= is only for mode = http; in tcp mode there are sni= and src=")
+
+    def test_sni_and_tls_of_our_own_do_not_go_together(self, tmp_path: Path) -> None:
+        pem = tmp_path / "site.pem"
+        pem.touch()
+        said = said_of_frontend(f"listen = :81 tls cert={pem}", "mode = tcp", "route r = app sni=a")
+        assert said.endswith("sni= in a route reads TLS that goes through to a server; take tls out, or the route")
+
+
 class TestManholeSays:
     @pytest.mark.parametrize(
         ("lines", "said"),
@@ -716,6 +993,16 @@ WORDS = [
     *(
         "127.0.0.1",
         "[::1]",
+        "route r = ",
+        "redirect = ",
+        "refuse r = ",
+        "request-header X = set ",
+        "rate-limit = ",
+        "path=/",
+        "path~=",
+        "host=*.",
+        "header(",
+        "{uri}",
         ":80",
         "*:0",
         "tls ",
@@ -763,8 +1050,9 @@ def test_no_text_raises_anything_but_a_config_error(text: str) -> None:
 
 @pytest.mark.parametrize("kind", ["frontend", "backend"])
 def test_every_key_with_one_wrong_letter_is_recognised(kind: str) -> None:
-    for key in SECTIONS[kind].keys() - {"server NAME"}:
-        for place in range(len(key)):
+    for key in SECTIONS[kind]:
+        key = key.replace("NAME", "xyz").replace("STATUS", "503")
+        for place in range(len(key.removesuffix(" xyz").removesuffix(" 503"))):
             misspelt = f"{key[:place]}z{key[place + 1 :]}"
             said = problems(f"{SMALLEST}[{kind} x]\n{misspelt} = 1")
             assert f"lb.ini:7: [{kind} x] {misspelt} = 1: unknown key; did you mean '{key}'?" in said
@@ -774,6 +1062,6 @@ def test_every_key_with_one_wrong_letter_is_recognised(kind: str) -> None:
 def test_no_value_raises_anything_but_a_config_error(value: str) -> None:
     for kind, keys in SECTIONS.items():
         section = f"[{kind} x]" if kind in ("frontend", "backend") else f"[{kind}]"
-        lines = "\n".join(f"{key.replace('NAME', 's')} = {value}" for key in keys)
+        lines = "\n".join(f"{key.replace('NAME', 's').replace('STATUS', '503')} = {value}" for key in keys)
         with pytest.raises(ConfigError):
             parse(f"{section}\n{lines}\nunknown = 1")

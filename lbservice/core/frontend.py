@@ -27,7 +27,19 @@ class Process:
 class Frontend:
     """An address that is listened on, as counters: connections and requests, by response class."""
 
-    __slots__ = ("active", "bytes_out", "connections", "name", "process", "refused", "requests", "settings", "statuses")
+    __slots__ = (
+        "active",
+        "bytes_out",
+        "connections",
+        "denied",
+        "limited",
+        "name",
+        "process",
+        "refused",
+        "requests",
+        "settings",
+        "statuses",
+    )
 
     def __init__(self, settings: FrontendSettings, process: Process) -> None:
         self.settings = settings
@@ -37,6 +49,10 @@ class Frontend:
         self.connections = 0
         self.refused = 0
         """Connections that were closed at once (`maxconn-per-address`)."""
+        self.denied = 0
+        """Requests (tcp mode: connections) of clients that `allow` and `deny` keep out."""
+        self.limited = 0
+        """Requests that were refused by `rate-limit`."""
         self.requests = 0
         self.bytes_out = 0
         self.statuses = [0, 0, 0, 0, 0, 0]

@@ -105,8 +105,17 @@ class AgentSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """One `request-header NAME = ...` or `response-header NAME = ...` line. `verb` is set, add or remove."""
+
+    name: str
+    verb: str
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class BackendSettings:
-    """One `[backend NAME]` section."""
+    """One `[backend NAME]` section. `pages` are error pages: a status and a file; see FrontendSettings, too."""
 
     name: str
     servers: tuple[ServerSettings, ...] = ()
@@ -119,6 +128,10 @@ class BackendSettings:
     timeout_server: float = 60.0
     timeout_queue: float | None = None
     timeout_tunnel: float = 3600.0
+    max_body: int | None = None
+    request_edits: tuple[Edit, ...] = ()
+    response_edits: tuple[Edit, ...] = ()
+    pages: tuple[tuple[int, str], ...] = ()
 
     @property
     def queue_patience(self) -> float:
@@ -159,12 +172,60 @@ class HeadLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a rule asks for. All kinds that are given must hold, and of each kind one (of `fields`: each).
+
+    `hosts` and `snis` are names in small letters, `*.` before one stands for whatever ends in it; `paths` are
+    prefixes of whole segments, `patterns` regular expressions for whole paths; `fields` are names in small letters
+    with a value, or None where any will do; `sources` are networks; `secure` asks for https or for http.
+    """
+
+    hosts: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    fields: tuple[tuple[str, str | None], ...] = ()
+    sources: tuple[str, ...] = ()
+    snis: tuple[str, ...] = ()
+    secure: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One `route`, `redirect` or `refuse` line: what happens to the requests that meet its conditions.
+
+    A route has a `backend`, and the prefix that it strips from paths, or ""; a redirect has a `location` and a
+    `status`; a refusal has a `status` alone.
+    """
+
+    name: str
+    when: Conditions = Conditions()
+    backend: str = ""
+    strip: str = ""
+    location: str = ""
+    status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RateSettings:
+    """`rate-limit`: requests a second and at once, of an address or of the value of a header field."""
+
+    rate: float
+    burst: int
+    field: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class FrontendSettings:
-    """One `[frontend NAME]` section. `trusted` holds networks ("10.0.0.0/8") of trusted proxies."""
+    """One `[frontend NAME]` section. `trusted` holds networks ("10.0.0.0/8") of trusted proxies.
+
+    `backend` takes what meets no rule; "" if it is to be refused. `allow`, unless it is empty, and `deny` are networks
+    of clients; `methods`, unless it is empty, the methods that are served.
+    """
 
     name: str
     listen: tuple[Listen, ...]
-    backend: str
+    backend: str = ""
     mode: str = "http"
     maxconn: int = 0
     maxconn_per_address: int = 0
@@ -174,6 +235,20 @@ class FrontendSettings:
     timeout_client_head: float = 10.0
     timeout_client: float = 30.0
     timeout_keep_alive: float = 30.0
+    rules: tuple[Rule, ...] = ()
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    rate_limit: RateSettings | None = None
+    methods: tuple[str, ...] = ()
+    max_body: int = 0
+    request_edits: tuple[Edit, ...] = ()
+    response_edits: tuple[Edit, ...] = ()
+    pages: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Where its requests may go: its backend first, then those of its routes, each once."""
+        return tuple(dict.fromkeys(filter(None, (self.backend, *(rule.backend for rule in self.rules)))))
 
 
 @dataclass(frozen=True, slots=True)

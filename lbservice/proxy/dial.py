@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Any
+from weakref import WeakMethod
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
@@ -84,7 +86,8 @@ class Dial(ClientFactory):
         self._timeout = timeout
         protocol.dial = self
         self._over = False
-        self.done: Deferred[None] = Deferred(lambda _: self._give_up())
+        give_up = WeakMethod(self._give_up)  # a Deferred that knew us would be part of a cycle
+        self.done: Deferred[None] = Deferred(lambda _: _call(give_up()))
         self._late: Timer = clock.callLater(timeout, self._time_out)
         factory: Any = self
         if settings.tls is not None:
@@ -142,11 +145,17 @@ class Dial(ClientFactory):
             self._connector.disconnect()
 
     def _fail(self, error: DialError) -> None:
+        self._protocol.dial = None
         if not self._over:
             self._over = True
             if self._late.active():
                 self._late.cancel()
             self.done.errback(error)
+
+
+def _call(function: Callable[[], None] | None) -> None:
+    if function is not None:
+        function()
 
 
 def _words(reason: Failure) -> str:

@@ -194,13 +194,17 @@ class Exchange:
                 client.await_body(CONTINUE_AFTER)
             else:
                 request.expects_continue = False  # the client did not wait
-        host = request.host or server.settings.address.encode()
-        data = encode_request(request, host, client.introduction.fields(request, self.access.request_id))
+        data = self._head(server)
         if self._kept:
             data += self._kept
             if not request.idempotent or len(self._kept) > KEPT:
                 self._forget_body()
         return data
+
+    def _head(self, server: Server) -> bytes:
+        request = self.request
+        host = request.host or server.settings.address.encode()
+        return encode_request(request, host, self._client.introduction.fields(request, self.access.request_id))
 
     def request_data(self, payload: bytes, *, done: bool) -> None:
         """More of the request's body, from the client, as it goes to a server."""
@@ -361,6 +365,7 @@ class Exchange:
     def _succeed(self, now: float) -> None:
         """The whole response has been passed on: the usual end."""
         self._stage = DONE
+        self._placement = None  # it knows us, too: a cycle would wait for the garbage collector
         self.answered = True
         access = self.access
         access.ended = now
@@ -546,6 +551,7 @@ class Exchange:
             give_back(lease, access, outcome)
         if self._placing is not None:
             self._placing.cancel()
+        self._placement = None
         client.exchange_done(self, now)
 
     def uses(self, server: Server) -> bool:

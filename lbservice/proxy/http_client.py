@@ -65,7 +65,7 @@ class HttpClientProtocol(DialedProtocol):
         self._clock = clock
         self._seconds = clock.seconds
         self._pool = pool
-        self._deadline = Deadline(clock, self._expired)
+        self._deadline: Deadline  # from the connection on: one that is never made would leave a cycle behind
         self._timeout = 0.0
         self._buffer = b""
         self._body: Body | None = None
@@ -83,6 +83,7 @@ class HttpClientProtocol(DialedProtocol):
         self._closing: SoftClose | None = None
 
     def connectionMade(self) -> None:
+        self._deadline = Deadline(self._clock, self._expired)
         self.transport.registerProducer(self, True)
         connection = getattr(self.transport, "transport", self.transport)
         self._fd: int = connection.fileno()

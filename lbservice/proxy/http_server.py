@@ -84,6 +84,8 @@ class HttpServerProtocol(Protocol):
         "_held",
         "_intake",
         "_keep_alive",
+        "_make",
+        "_most_body",
         "_name",
         "_phase",
         "_rested",
@@ -120,7 +122,7 @@ class HttpServerProtocol(Protocol):
         self.introduction: Introduction
         """What the servers are told of this client."""
         self.factory = factory
-        self.backend = factory.backend
+        self.backend: Backend = factory.backend  # type: ignore[assignment] # None where rules choose it, for each request
         self.pool = factory.pool
         self.network = factory.network
         self.clock = factory.clock
@@ -131,6 +133,9 @@ class HttpServerProtocol(Protocol):
         self._name = f"{host}:{address.port}"
         self._frontend = factory.name
         self._keep_alive = factory.settings.timeout_keep_alive
+        self._make = Exchange
+        self._most_body = 0
+        """Bytes of a chunked body, at most; 0: any number."""
         self._secure = False
         """Did the client use TLS, here or, as we believe it, before a proxy?"""
         self._phase = HEAD
@@ -212,7 +217,9 @@ class HttpServerProtocol(Protocol):
         request.encoded = self._encoded
         now = self.seconds()
         self._phase = WAIT
-        self._begin(request, line[0], now, now, self.factory.next_request_id()).start(now)
+        exchange = self._begin(request, line[0], now, now, self.factory.next_request_id())
+        if exchange is not None:
+            exchange.start(now)
         return True
 
     def _keep(self, data: bytes) -> None:
@@ -271,11 +278,13 @@ class HttpServerProtocol(Protocol):
         request_id = own_id if own_id and usable_request_id(own_id) else factory.next_request_id()
         exchange = self._begin(request, head[: head.index(b"\r")], self._began, now, request_id)
         self._began = -1.0
+        if exchange is None:
+            return self._behind(rest)
         if request.length == NO_BODY:
             self._phase = WAIT
         else:
             self._phase = BODY
-            self._body = reader(request.length, framed=True)
+            self._body = reader(request.length, framed=True, most=self._most_body)
             settings = factory.settings
             first = settings.timeout_client_head if request.expects_continue else inf
             intake = self._intake = Intake(now, settings.timeout_client, first)
@@ -289,11 +298,16 @@ class HttpServerProtocol(Protocol):
         exchange.start(now)
         return rest
 
-    def _begin(self, request: RequestHead, line: bytes, began: float, now: float, request_id: bytes) -> Exchange:
+    def _behind(self, rest: bytes) -> bytes:
+        """What is left of the bytes behind a head that was answered without an exchange."""
+        return rest if self._phase is HEAD else b""
+
+    def _begin(self, request: RequestHead, line: bytes, began: float, now: float, request_id: bytes) -> Exchange | None:
+        """A new exchange, to be started; None: the request has been answered."""
         backend = self.backend
         access = Access(True, self._name, self._frontend, backend.name, began, now, line, request_id)
         self.factory.frontend.requests += 1
-        exchange = self.exchange = Exchange(self, backend, request, access)
+        exchange = self.exchange = self._make(self, backend, request, access)
         return exchange
 
     def _more_body(self, data: bytes) -> None:
@@ -338,13 +352,38 @@ class HttpServerProtocol(Protocol):
 
     def error(self, status: int, exchange: Exchange, retry_after: int | None) -> bytes:
         """Our own answer to an exchange's request."""
+        access = exchange.access
+        return self.page(
+            status,
+            exchange.request,
+            access.request_id,
+            close=not exchange.keep,
+            retry_after=retry_after,
+            backend=access.backend,
+        )
+
+    def page(
+        self,
+        status: int,
+        request: RequestHead | None = None,
+        request_id: bytes = b"",
+        *,
+        close: bool = True,
+        retry_after: int | None = None,
+        backend: str = "",
+        fields: bytes = b"",
+    ) -> bytes:
+        """An answer of our own, with the error page of the backend, if it was to go there, or of the frontend."""
+        factory = self.factory
         return error_response(
             status,
-            close=not exchange.keep,
-            date=self.factory.date(),
+            close=close,
+            date=factory.date(),
             retry_after=retry_after,
-            request_id=exchange.access.request_id,
-            with_body=exchange.request.method != b"HEAD",
+            request_id=request_id,
+            with_body=request is None or request.method != b"HEAD",
+            page=factory.pages.get((backend, status)) or factory.pages.get(("", status)),
+            fields=fields,
         )
 
     def hold(self) -> None:
@@ -425,7 +464,7 @@ class HttpServerProtocol(Protocol):
         self._linger()
 
     def _answer_bad_request(self, status: int, termination: str) -> None:
-        page = error_response(status, close=True, date=self.factory.date())
+        page = self.page(status)
         self._log_bad_request(status, termination, len(page))
         self.transport.write(page)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.utils import formatdate
 from itertools import count
 from typing import Any
@@ -15,18 +14,25 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol, ServerFactory
 from twisted.logger import Logger
 
+from lbservice.core.address import Networks, neighbourhood
 from lbservice.core.backend import Backend
 from lbservice.core.clock import Clock, Seldom
 from lbservice.core.events import Access
 from lbservice.core.frontend import Frontend
+from lbservice.core.route import Router
 from lbservice.core.server import Server
+from lbservice.errors import StartError
 from lbservice.proxy import tls
 from lbservice.proxy.admission import TELL, Admission
 from lbservice.proxy.http_server import HttpServerProtocol
 from lbservice.proxy.idle import IdlePool
+from lbservice.proxy.ruled import RuledServerProtocol
+from lbservice.proxy.rules import TELL as TELL_RULES
+from lbservice.proxy.rules import Rules, has_rules
 from lbservice.proxy.tcp import TcpServerProtocol
 from lbservice.proxy.transport import Network, plain_host
 from lbservice.wire.h1 import MEMORABLE
+from lbservice.wire.pages import CONTENT_TYPES, Page
 
 Connection = HttpServerProtocol | TcpServerProtocol
 
@@ -34,24 +40,29 @@ _log = Logger()
 
 
 class FrontendFactory(ServerFactory):
-    """What the connections of one frontend share. `wrote` takes each finished Access."""
+    """What the connections of one frontend share. `wrote` takes each finished Access.
+
+    `backend` takes what its rules do not send to others of `backends`, by name; None: nobody does.
+    """
 
     noisy = False
 
     def __init__(
         self,
         frontend: Frontend,
-        backend: Backend,
+        backend: Backend | None,
         pool: IdlePool,
         network: Network,
         clock: Clock,
         wrote: Callable[[Access], None],
         admission: Admission,
+        backends: Mapping[str, Backend] = {},
     ) -> None:
         self.frontend = frontend
         self.settings = frontend.settings
         self.name = frontend.name
         self.backend = backend
+        self.backends = backends
         self.pool = pool
         self.network = network
         self.clock = clock
@@ -127,7 +138,7 @@ class FrontendFactory(ServerFactory):
     def admits(self, host: str) -> bool:
         """May another client of this address come in (`maxconn-per-address`)?"""
         most = self.settings.maxconn_per_address
-        if not most or self._by_address[_neighbourhood(host)] < most or self.trusts(plain_host(host)):
+        if not most or self._by_address[neighbourhood(host)] < most or self.trusts(plain_host(host)):
             return True
         self.frontend.refused += 1
         if self._tell_refused.now(self.clock.seconds()):
@@ -155,7 +166,7 @@ class FrontendFactory(ServerFactory):
         """A client has connected."""
         self._connections.add(connection)
         if self.settings.maxconn_per_address:
-            self._by_address[_neighbourhood(connection.host)] += 1
+            self._by_address[neighbourhood(connection.host)] += 1
         self.frontend.opened()
         self._admission.came(self)
 
@@ -163,7 +174,7 @@ class FrontendFactory(ServerFactory):
         """A client's connection has ended."""
         self._connections.discard(connection)
         if self.settings.maxconn_per_address:
-            home = _neighbourhood(connection.host)
+            home = neighbourhood(connection.host)
             self._by_address[home] -= 1
             if not self._by_address[home]:
                 del self._by_address[home]
@@ -214,18 +225,39 @@ class HttpFactory(FrontendFactory):
         self.wall = time.time
         """The time of day, in seconds since 1970."""
         self.via = (self.settings.via or "").encode()
-        self._trusted = tuple(ipaddress.ip_network(network) for network in self.settings.trusted)
+        self.trusted = Networks(self.settings.trusted)
+        """`trusted-proxies`"""
+        self.pages: dict[tuple[str, int], Page] = {}
+        """Error pages from files, by the backend's name ("": the frontend's own) and the status."""
+        self._reachable = [self.backends[rule.backend] for rule in self.settings.rules if rule.backend]
+        if self.backend is not None:
+            self._reachable.append(self.backend)
+        self._rules: Rules | None = None
+        if has_rules(self.settings, self._reachable):
+            self._rules = Rules(self.frontend, self.backend, self.backends)
 
     def buildProtocol(self, addr: Any) -> Protocol:
+        if self._rules is not None:
+            return RuledServerProtocol(self, addr, self._rules)
         return HttpServerProtocol(self, addr)
+
+    def listen(self) -> None:
+        self._read_pages("", self.settings.pages)
+        for backend in self._reachable:
+            self._read_pages(backend.name, backend.settings.pages)
+        super().listen()
+
+    def _read_pages(self, backend: str, pages: Iterable[tuple[int, str]]) -> None:
+        for status, path in pages:
+            try:
+                with open(path, "rb") as file:
+                    self.pages[backend, status] = Page(CONTENT_TYPES[os.path.splitext(path)[1].lower()], file.read())
+            except OSError as error:
+                raise StartError(f"error-page {status}: {path} cannot be read: {error.strerror}") from error
 
     def trusts(self, host: str) -> bool:
         """Is this address one of `trusted-proxies`, whose forwarding fields are believed?"""
-        if not self._trusted:
-            return False
-        address = ipaddress.ip_address(host.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        return any(mapped in network for network in self._trusted)
+        return host in self.trusted
 
     def date(self) -> bytes:
         """The time of day as a Date field has it (RFC 9110 section 5.6.7), made once a second."""
@@ -239,8 +271,34 @@ class HttpFactory(FrontendFactory):
 class TcpFactory(FrontendFactory):
     """The ServerFactory of a tcp frontend."""
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        rules = self.settings.rules
+        self.router = Router([rule.when for rule in rules]) if rules else None
+        self.reads_hello = any(rule.when.snis for rule in rules)
+        """Must a session's ClientHello be read before its backend is known?"""
+        # The last of them takes what meets no rule, whose number is -1.
+        self.targets = (*(self.backends[rule.backend] for rule in rules), self.backend)
+        self._allow = Networks(self.settings.allow)
+        self._deny = Networks(self.settings.deny)
+        self._tell_denied = Seldom(TELL_RULES)
+
     def buildProtocol(self, addr: Any) -> Protocol:
         return TcpServerProtocol(self, addr)
+
+    def admits(self, host: str) -> bool:
+        if host not in self._deny and (not self._allow or host in self._allow):
+            return super().admits(host)
+        self.frontend.denied += 1
+        if self._tell_denied.now(self.clock.seconds()):
+            _log.warn(
+                "frontend {frontend} denies {client} (allow, deny); {denied} connections denied so far",
+                event="client-denied",
+                frontend=self.name,
+                client=plain_host(host),
+                denied=self.frontend.denied,
+            )
+        return False
 
 
 class _Encrypted(ServerFactory):
@@ -255,11 +313,3 @@ class _Encrypted(ServerFactory):
         protocol: Any = self._factory.buildProtocol(addr)
         protocol.encrypted = True
         return protocol  # type: ignore[no-any-return]
-
-
-def _neighbourhood(host: str) -> str:
-    """Whose connections are counted together: one IPv4 address, or a /64 of IPv6, which is what one customer gets."""
-    host = plain_host(host)
-    if ":" not in host:
-        return host
-    return str(ipaddress.ip_network((host.partition("%")[0], 64), strict=False))

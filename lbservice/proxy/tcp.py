@@ -16,10 +16,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from lbservice.core.backend import Lease
+from lbservice.core.backend import Backend, Lease
 from lbservice.core.clock import Clock
 from lbservice.core.events import Access
 from lbservice.core.pick import Outcome, PickInfo, Result
+from lbservice.core.route import Question
 from lbservice.core.server import Server
 from lbservice.proxy.closing import SoftClose
 from lbservice.proxy.deadline import Deadline
@@ -28,12 +29,15 @@ from lbservice.proxy.pace import WATCH
 from lbservice.proxy.placing import Placement, Unplaced, give_back
 from lbservice.proxy.transport import host_of, was_reset
 from lbservice.proxy.tunnel import Tunnel
+from lbservice.wire.client_hello import ClientHelloReader, NoClientHello
 
 if TYPE_CHECKING:
     from lbservice.proxy.listener import TcpFactory
 
 EARLY = 64 * 1024
 """Bytes that are read from a client before there is a server; reading shows whether it is still there."""
+HELLO = 5.0
+"""Seconds in which a client may say whom it wants, where routes ask; then it goes where one without a name does."""
 
 _log = Logger()
 
@@ -224,22 +228,18 @@ class Session:
             http=False,
             client=f"{client.host}:{address.port}",
             frontend=factory.name,
-            backend=factory.backend.name,
+            backend=factory.backend.name if factory.router is None and factory.backend else factory.name,
             began=clock.seconds(),
         )
         self._idle = Deadline(clock, self._expired)
-        self._timeout = factory.backend.settings.timeout_tunnel
+        self._timeout = 0.0
         self._lease: Lease | None = None
         self._server: TcpClientProtocol | None = None
         self._tunnel: Tunnel | None = None
-        self._placement = Placement(
-            factory,
-            factory.backend,
-            PickInfo(client.host),
-            self._access,
-            lambda server: None,
-            lambda server: TcpClientProtocol(self, clock),
-        )
+        self._hello: ClientHelloReader | None = None
+        """Set while the name in a ClientHello is waited for."""
+        self._hello_due: Deadline | None = None
+        self._placement: Placement[TcpClientProtocol] | None = None
         self._placing: Deferred[None] | None = None
         self._ended = False
         self._early = b""
@@ -250,6 +250,53 @@ class Session:
         """Find a server and connect to it."""
         if self._client.encrypted:
             self._access.frontend += "~"  # as HAProxy marks it in the log
+        factory = self._factory
+        if factory.reads_hello:
+            self._hello = ClientHelloReader()
+            self._hello_due = Deadline(self._client.clock, self._route)
+            self._hello_due.set(self._seconds(), HELLO)
+        elif factory.router is not None:
+            self._route()
+        else:
+            self._place(factory.backend)
+
+    def _read_hello(self, data: bytes) -> None:
+        """More of the client's first bytes. What is no ClientHello names nobody."""
+        assert self._hello is not None
+        try:
+            name = self._hello.feed(data)
+        except NoClientHello:
+            name = ""
+        if name is not None:
+            self._route(name)
+
+    def _route(self, name: str = "") -> None:
+        """Choose a backend, now that the client has named a server, or will not."""
+        self._stop_waiting()
+        factory = self._factory
+        number = -1 if factory.router is None else factory.router.choose(Question(self._client.host, sni=name))
+        self._place(factory.targets[number])
+
+    def _stop_waiting(self) -> None:
+        self._hello = None
+        if self._hello_due is not None:
+            self._hello_due.close()
+
+    def _place(self, backend: Backend | None) -> None:
+        if backend is None:
+            self.end("PR")
+            return
+        client = self._client
+        self._access.backend = backend.name
+        self._timeout = backend.settings.timeout_tunnel
+        self._placement = Placement(
+            self._factory,
+            backend,
+            PickInfo(client.host),
+            self._access,
+            lambda server: None,
+            lambda server: TcpClientProtocol(self, client.clock),
+        )
         placing = Deferred.fromCoroutine(self._placement.place())
         self._placing = placing.addCallbacks(self._connect, self._unplaced).addErrback(self._confused)
 
@@ -299,6 +346,8 @@ class Session:
             self._early += data
             if len(self._early) > EARLY:
                 self._client.hold()
+            if self._hello is not None:
+                self._read_hello(data)
 
     def from_server(self, data: bytes) -> None:
         """Bytes for the client."""
@@ -324,6 +373,8 @@ class Session:
             self._tunnel.client_finished()
         elif self._early:
             self._finished_early = True
+            if self._hello is not None:
+                self._route()
         else:
             self.client_lost(clean=True)
 
@@ -335,7 +386,7 @@ class Session:
     def client_lost(self, *, clean: bool) -> None:
         """The client's connection is gone."""
         if self._tunnel is None:
-            self.end("CQ" if self._placement.waiting else "CC")
+            self.end("CR" if self._hello is not None else "CQ" if self._waiting else "CC")
         else:
             self.end("--" if clean else "CD")
 
@@ -347,6 +398,10 @@ class Session:
 
     def _expired(self) -> None:
         self.end("cD")
+
+    @property
+    def _waiting(self) -> bool:
+        return self._placement is not None and self._placement.waiting
 
     def uses(self, server: Server) -> bool:
         """Is it using this server now?"""
@@ -362,6 +417,7 @@ class Session:
         access.termination = termination
         access.ended = self._seconds()
         self._idle.close()
+        self._stop_waiting()
         server, self._server = self._server, None
         if server is not None:
             server.session = None
@@ -372,6 +428,7 @@ class Session:
             give_back(lease, access, Outcome(result, 0, -1.0, access.bytes_in, access.bytes_out))
         if self._placing is not None:
             self._placing.cancel()
+        self._placement = None
         self._factory.ended(access)
         # Without a server there is nothing to reset: the client sees an ordinary close.
-        self._client.close(clean=clean or termination[1] in "CQ")
+        self._client.close(clean=clean or termination[1] in "CQR")

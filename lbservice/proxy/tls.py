@@ -11,11 +11,25 @@ from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
 )
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lbservice.core.settings import ListenTls, ServerTls
 from lbservice.errors import StartError
+
+
+class _Transport(BufferingTLSTransport):
+    """Twisted's, without the cycle of failure, traceback and frames that each of its connections leaves behind."""
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        if reason is not None and reason.value is not None:
+            reason.tb = reason.value.__traceback__ = None
+        super()._tlsShutdownFinished(reason)
+
+
+class _Factory(TLSMemoryBIOFactory):
+    protocol = _Transport
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -61,7 +75,7 @@ def listening(factory: Any, tls: ListenTls, clock: Any) -> Any:
             f"tls: certificate {tls.cert}{key} cannot be used; both must be PEM, and belong together"
         ) from error
     creator: Any = _ServerConnections(context)
-    return TLSMemoryBIOFactory(creator, False, factory, clock)
+    return _Factory(creator, False, factory, clock)
 
 
 @lru_cache(maxsize=1024)
@@ -88,4 +102,4 @@ def _certificates(pem: bytes) -> list[bytes]:
 
 def dialing(factory: Any, host: str, tls: ServerTls, clock: Any) -> Any:
     """The client factory behind TLS, verified against `tls.sni` or the server's host."""
-    return TLSMemoryBIOFactory(_client_creator(host, tls), True, factory, clock)
+    return _Factory(_client_creator(host, tls), True, factory, clock)

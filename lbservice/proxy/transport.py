@@ -198,6 +198,16 @@ class ClientTransport(_WriteThrough, tcp.Client):
         tune(skt)
         return skt
 
+    def failIfNotConnected(self, err: Any) -> None:
+        super().failIfNotConnected(err)
+        if not self.connected:
+            # Twisted's stand-ins while it connects are cycles. The reactor may still call them in this turn.
+            self.doRead = self.doWrite = _nothing  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    pass
+
 
 UNSENT = 256 * 1024
 """Bytes that the kernel takes of one connection beyond what it can send at once.
@@ -299,6 +309,19 @@ class _Port(tcp.Port):
 
 class _Connector(tcp.Connector):
     make: type[ClientTransport] = ClientTransport
+
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        self._part()
+
+    def connectionFailed(self, reason: Failure) -> None:
+        super().connectionFailed(reason)
+        self._part()
+
+    def _part(self) -> None:
+        """Let go of those who know us: a cycle would wait for the garbage collector."""
+        self.transport = None
+        self.factory = None  # type: ignore[assignment] # it has heard everything
 
     def _makeTransport(self) -> ClientTransport:
         return self.make(self.host, self.port, self.bindAddress, self, self.reactor)

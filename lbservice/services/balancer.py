@@ -63,8 +63,10 @@ class Balancer(Service):
         for frontend_settings in settings.frontends:
             frontend = self.frontends[frontend_settings.name] = Frontend(frontend_settings, process)
             factory = HttpFactory if frontend_settings.mode == "http" else TcpFactory
-            backend = self.backends[frontend_settings.backend]
-            self._factories.append(factory(frontend, backend, self.pool, network, clock, eventlog.access, admission))
+            backend = self.backends.get(frontend_settings.backend)
+            self._factories.append(
+                factory(frontend, backend, self.pool, network, clock, eventlog.access, admission, self.backends)
+            )
 
     @property
     def uptime(self) -> float:
@@ -149,7 +151,7 @@ class Balancer(Service):
                 frontend=frontend.name,
                 listen=", ".join(listen.address for listen in frontend.settings.listen),
                 mode=frontend.settings.mode,
-                backend=frontend.settings.backend,
+                backend=", ".join(frontend.settings.backends) or "none",
                 maxconn=frontend.maxconn,
             )
             if frontend.maxconn < frontend.settings.maxconn:

@@ -8,6 +8,7 @@ Raises BadMessage for bytes that are no body of its kind.
 from __future__ import annotations
 
 import re
+from math import inf
 
 from lbservice.wire.h1 import BARE_LINE_END, BadMessage
 from lbservice.wire.headers import TOKEN
@@ -82,11 +83,13 @@ class ChunkedBody:
 
     Passed on is its payload, or, if it is to stay `framed`, its chunks: the bytes that came, but for what is left
     out, and for sizes that nobody would write (with leading zeros). Nothing is passed on before it is understood.
+
+    A chunk with which the payload would be more than `most` bytes is refused at its size, with 413; 0: no limit.
     """
 
-    __slots__ = ("_extensions", "_framed", "_partial", "_passed", "_seen", "_step", "done", "left", "rest")
+    __slots__ = ("_extensions", "_framed", "_partial", "_passed", "_room", "_seen", "_step", "done", "left", "rest")
 
-    def __init__(self, *, framed: bool = False) -> None:
+    def __init__(self, *, framed: bool = False, most: int = 0) -> None:
         self.done = False
         self.rest = b""
         self.left = 0
@@ -96,6 +99,8 @@ class ChunkedBody:
         self._passed = 0
         """If it stays framed: so many of the bytes at hand have been passed on or left out."""
         self._extensions = 0
+        self._room: float = most or inf
+        """Bytes of payload that may still be announced."""
         self._seen = 0
         self._step = self._size
 
@@ -132,6 +137,9 @@ class ChunkedBody:
             if self._extensions > MAX_EXTENSIONS or len(match[0]) > MAX_SIZE_LINE:
                 raise BadMessage(400, "too many chunk extensions (RFC 9112 section 7.1.1)")
         size = self.left = int(match[1], 16)
+        self._room -= size
+        if self._room < 0:
+            raise BadMessage(413, "a body that is longer than allowed (RFC 9110 section 15.5.14)")
         self._step = self._data if size else self._trailers
         if self._framed and (match[2] or match[1][0] == _ZERO):
             pieces.append(data[self._passed : at] + (b"%x\r\n" % size if size else b""))
@@ -182,10 +190,13 @@ class ChunkedBody:
 Body = LengthBody | ChunkedBody | UntilCloseBody
 
 
-def reader(length: int, *, framed: bool = False) -> Body:
-    """The reader for a head's `length` (see `wire.message`). Does a chunked body stay `framed` as it is passed on?"""
+def reader(length: int, *, framed: bool = False, most: int = 0) -> Body:
+    """The reader for a head's `length` (see `wire.message`). Does a chunked body stay `framed` as it is passed on?
+
+    `most` bounds a chunked body; the others say their length, or are nobody's request.
+    """
     if length == CHUNKED:
-        return ChunkedBody(framed=framed)
+        return ChunkedBody(framed=framed, most=most)
     if length == UNTIL_CLOSE:
         return UntilCloseBody()
     return LengthBody(length)

@@ -15,6 +15,12 @@ def usable_request_id(value: bytes) -> bool:
     return _REQUEST_ID.fullmatch(value) is not None
 
 
+def said(forwarded: bytes, name: bytes) -> list[str]:
+    """The members of all lists of that name (in small letters) in a peer's own forwarding fields, in their order."""
+    values = [match[2] or b"" for match in _LINE.finditer(forwarded) if match[1].lower() == name]
+    return [member.strip(" \t") for member in b",".join(values).decode("latin-1").split(",")] if values else []
+
+
 class Introduction:
     """What we add to the requests of one client connection.
 

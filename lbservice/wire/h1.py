@@ -45,6 +45,8 @@ _SPECIAL = (
     *(b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection", b"proxy"),
     *(b"te", b"trailer", b"upgrade", b"http2-settings", b"expect", *sorted(FORWARDING), b"x-request-id", b"via"),
 )
+SPECIAL = frozenset(_SPECIAL)
+"""Request fields, in small letters, that are taken out of a head and decided on; no other code sees them as fields."""
 _SPECIAL_IN_RESPONSE = (
     *(b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection"),
     *(b"te", b"trailer", b"upgrade", b"x-request-id"),
@@ -473,8 +475,11 @@ def _canonical_line(line: bytes) -> bytes:
     return name + b": " + value if value else name + colon
 
 
-def encode_request(request: RequestHead, host: bytes, extra: bytes) -> bytes:
-    """The head as we send it to a server: always HTTP/1.1, the framing ours, `extra` lines last."""
+def encode_request(request: RequestHead, host: bytes, extra: bytes, fields: bytes | None = None) -> bytes:
+    """The head as we send it to a server: always HTTP/1.1, the framing ours, `extra` lines last.
+
+    `fields` are sent in place of the request's own.
+    """
     if request.length == CHUNKED:
         extra += b"Transfer-Encoding: chunked\r\n"
     elif request.has_length:
@@ -485,7 +490,7 @@ def encode_request(request: RequestHead, host: bytes, extra: bytes) -> bytes:
         request.method,
         request.target,
         host,
-        request.fields,
+        request.fields if fields is None else fields,
         extra,
     )
 

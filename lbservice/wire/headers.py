@@ -66,3 +66,13 @@ FORWARDING = frozenset(
     )
 )
 """Fields by which a proxy says who the client is; from anybody else they are a lie."""
+
+
+def field_values(lines: bytes, name: str) -> list[str]:
+    """The values of all fields of that name (in small letters) among field lines."""
+    return [value.decode("latin-1") for value in _field(name).findall(lines)]
+
+
+@lru_cache(maxsize=256)
+def _field(name: str) -> re.Pattern[bytes]:
+    return re.compile(rb"(?mi)^%b:(?> ?)([^\r\n]*+)\r$" % re.escape(name.encode("ascii")))

@@ -36,9 +36,12 @@ def logged_errors() -> Iterator[list[LogEvent]]:
     assert [event.get("log_failure") or event.get("failure") or event for event in errors] == []
 
 
-@pytest.fixture(params=["epoll", "fast", "general"])
+@pytest.fixture(params=["epoll", "fast", "general", "ruled"])
 def paths(request: pytest.FixtureRequest) -> str:
-    """Every test of a house runs with all fast paths, with those that any reactor allows, and with none."""
+    """Every test of a house runs with all fast paths, with those that any reactor allows, and with none.
+
+    And with rules of the frontend, which make other protocols, but change nothing.
+    """
     return str(request.param)
 
 
@@ -48,7 +51,8 @@ def make_house(paths: str) -> Iterator[Callable[..., House]]:
     houses: list[House] = []
 
     def make(*args: Any, **kwargs: Any) -> House:
-        houses.append(House(*args, fast=paths != "general", turns=paths == "epoll", **kwargs))
+        turns = paths in ("epoll", "ruled")
+        houses.append(House(*args, fast=paths != "general", turns=turns, ruled=paths == "ruled", **kwargs))
         return houses[-1]
 
     yield make

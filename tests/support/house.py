@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -14,9 +15,12 @@ from lbservice.core.health import Health
 from lbservice.core.server import Server
 from lbservice.core.settings import (
     BackendSettings,
+    Conditions,
+    Edit,
     FrontendSettings,
     Listen,
     ListenTls,
+    Rule,
     ServerSettings,
     ServerTls,
 )
@@ -28,6 +32,16 @@ from tests.support.actors import Client, Origin, Script
 from tests.support.wire import Address, MemoryNetwork
 
 FRONT: Address = ("192.0.2.1", 80)
+
+NOTHING = (Edit("X-Nobody-Has-This", "remove"),)
+NEUTRAL: dict[str, Any] = {
+    "rules": (Rule("all", Conditions(paths=("/",)), backend="app"),),
+    "deny": ("240.0.0.0/4",),
+    "request_edits": NOTHING,
+    "response_edits": NOTHING,
+}
+"""Of an http frontend: rules that change nothing."""
+NEUTRAL_TCP: dict[str, Any] = {"rules": (Rule("all", Conditions(sources=("0.0.0.0/0", "::/0")), backend="app"),)}
 
 
 class SecureNetwork:
@@ -54,10 +68,12 @@ class SecureNetwork:
 class House:
     """`servers` names them: s1 is at 10.0.0.1:8000, and so on. `log` holds every finished Access.
 
-    Keywords are those of BackendSettings and FrontendSettings, and two of `maxconn`. With `listen_tls` the
+    Keywords are those of BackendSettings and FrontendSettings, and two of `maxconn`. Without `default` the frontend
+    has no backend but those of its rules. With `ruled` it has rules that change nothing. With `listen_tls` the
     frontend and its clients speak TLS; with `server_tls` the balancer and its servers, which
     show `cert`. Without `fast` neither write-through nor splicing is used; with `turns`, as with epoll, what is
-    written in a turn is sent at its end.
+    written in a turn is sent at its end. `others` are further backends, by name, with one server each: o1 of the first
+    one is at 10.0.9.1:8000, and so on.
     """
 
     def __init__(
@@ -73,6 +89,9 @@ class House:
         cert: str = "",
         fast: bool = True,
         turns: bool = False,
+        others: Iterable[BackendSettings] = (),
+        default: bool = True,
+        ruled: bool = False,
         **backend: Any,
     ) -> None:
         self.clock = Clock()
@@ -89,15 +108,32 @@ class House:
         for number in range(1, servers + 1):
             settings = ServerSettings(f"s{number}", f"10.0.0.{number}", 8000, maxconn=server_maxconn, tls=server_tls)
             self.backend.add(Server("app", settings, Health()))
+        self.others: dict[str, Backend] = {}
+        for number, settings_of in enumerate(others, 1):
+            other = Backend(settings_of, policies.make(settings_of.balance), gone=self.pool.drop)
+            other.add(Server(other.name, ServerSettings(f"o{number}", f"10.0.9.{number}", 8000), Health()))
+            self.others[other.name] = other
+        if ruled:
+            frontend = {**(NEUTRAL if mode == "http" else NEUTRAL_TCP), **(frontend or {})}
         listen = (Listen(*FRONT, tls=listen_tls),)
         process = Process(process_maxconn)
         self.frontend = Frontend(
-            FrontendSettings(name="www", listen=listen, backend="app", mode=mode, **(frontend or {})), process
+            FrontendSettings(
+                name="www", listen=listen, backend="app" if default else "", mode=mode, **(frontend or {})
+            ),
+            process,
         )
         self.admission = Admission(process, self.pool, self.clock)
         make = HttpFactory if mode == "http" else TcpFactory
         self.factory: FrontendFactory = make(
-            self.frontend, self.backend, self.pool, self.network, self.clock, self.log.append, self.admission
+            self.frontend,
+            self.backend if default else None,
+            self.pool,
+            self.network,
+            self.clock,
+            self.log.append,
+            self.admission,
+            {"app": self.backend, **self.others},
         )
         if isinstance(self.factory, HttpFactory):
             self.factory.wall = lambda: 0.0
@@ -106,6 +142,12 @@ class House:
     def origin(self, number: int = 1, *answers: bytes | Script, **how: Any) -> Origin:
         """Let server `s{number}` come to life."""
         origin = Origin(self._inside, (f"10.0.0.{number}", 8000), *answers, **how)
+        self.origins.append(origin)
+        return origin
+
+    def other(self, number: int = 1, *answers: bytes | Script, **how: Any) -> Origin:
+        """Let the server `o{number}` of another backend come to life."""
+        origin = Origin(self._inside, (f"10.0.9.{number}", 8000), *answers, **how)
         self.origins.append(origin)
         return origin
 
@@ -135,8 +177,9 @@ class House:
     @property
     def quiet(self) -> bool:
         """Is nothing lent out and nobody waiting?"""
-        servers = all(server.in_flight == 0 for server in self.backend)
-        return servers and not self.backend.in_flight and not self.backend.waiting
+        backends = (self.backend, *self.others.values())
+        servers = all(server.in_flight == 0 for backend in backends for server in backend)
+        return servers and not any(backend.in_flight or backend.waiting for backend in backends)
 
     def tear_down(self) -> None:
         """Everybody leaves. Nothing may be lent, open or pending after that."""

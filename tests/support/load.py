@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from contextlib import suppress
+from itertools import count
 from threading import Thread
 from typing import Self
 
 
 class Load:
-    """While the context lasts, `clients` send GETs with `pause` seconds between a response and the next request.
+    """While the context lasts, `clients` send requests with `pause` seconds between a response and the next request.
 
-    Afterwards: `statuses` and `served_by` (the X-Served-By of each response), and `errors`, one
-    text for each request that got no whole response. A connection that the balancer closes with
-    notice is opened again; one that it closes without is an error.
+    Afterwards: `statuses` and `served_by` (the X-Served-By of each response), `seconds`, how long each took, and
+    `errors`, one text for each request that got no whole response. A connection that the balancer
+    closes with notice is opened again; one that it closes without is an error.
+
+    A `{}` in `target` is the number of the request; `failed` has the numbers of those that got no 200.
     """
 
-    def __init__(self, port: int, *, clients: int = 100, pause: float = 0.05, target: str = "/") -> None:
+    def __init__(
+        self, port: int, *, clients: int = 100, pause: float = 0.05, target: str = "/", method: str = "GET"
+    ) -> None:
         self.statuses: Counter[int] = Counter()
         self.served_by: Counter[str] = Counter()
+        self.seconds: list[float] = []
         self.errors: list[str] = []
+        self.failed: set[int] = set()
         self._port = port
         self._clients = clients
         self._pause = pause
-        self._request = f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+        body = "Content-Length: 0\r\n" if method == "POST" else ""
+        self._request = f"{method} {target} HTTP/1.1\r\nHost: test\r\n{body}\r\n"
+        self._numbers = count()
         self._stopping = False
         self._thread = Thread(target=self._run, name="load")
 
@@ -74,11 +84,18 @@ class Load:
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request; may the connection be used again?"""
-        writer.write(self._request)
+        number = next(self._numbers)
+        self.failed.add(number)
+        began = time.perf_counter()
+        writer.write(self._request.format(number).encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, *rest = head.split("\r\n")[:-2]
         fields = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in rest)}
         await reader.readexactly(int(fields["content-length"]))
-        self.statuses[int(line.split(" ")[1])] += 1
+        self.seconds.append(time.perf_counter() - began)
+        status = int(line.split(" ")[1])
+        self.statuses[status] += 1
+        if status == 200:
+            self.failed.discard(number)
         self.served_by[fields.get("x-served-by", "nobody")] += 1
         return fields.get("connection", "").lower() != "close"

@@ -5,7 +5,8 @@ Prints the port it listens on, and ends when its standard input does, so it neve
 http  answers `NAME\\n` with X-Served-By: NAME. `?delay=S` waits first, `?bytes=N` sends N bytes of
       the pattern (`&chunked=1` without a length), a body is answered `BYTES DIGEST\\n`; /count says
       how many requests came, /head shows what came, /health is not counted, and an Upgrade to
-      websocket echoes.
+      websocket echoes. With --journal FILE each counted request is a line `NAME TARGET` in it, written
+      before the answer, and safe from a SIGKILL.
 tcp   the first line of a connection says what to do: `send N` sends the pattern and closes, `digest`
       reads to the end and then answers `BYTES DIGEST\\n`, `echo` sends everything back.
 """
@@ -16,10 +17,12 @@ import argparse
 import asyncio
 import base64
 import hashlib
+import os
 import ssl
 import sys
 from asyncio import StreamReader, StreamWriter
 from contextlib import suppress
+from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
 from tests.support.pattern import new_digest, pattern
@@ -31,10 +34,12 @@ WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 class HttpServer:
     """Serves HTTP/1.1 with keep-alive; with `close`, a request a connection."""
 
-    def __init__(self, name: str, delay: float, *, close: bool = False) -> None:
+    def __init__(self, name: str, delay: float, *, close: bool = False, status: int = 200, journal: str = "") -> None:
         self.name = name
         self.delay = delay
         self.close = close
+        self.status = status
+        self.journal = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if journal else -1
         self.count = 0
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
@@ -54,10 +59,12 @@ class HttpServer:
         url = urlsplit(target)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         if url.path == "/health":
-            return await self.respond(writer, method, b"ok\n")
+            return await self.respond(writer, method, b"ok\n", 200)
         if url.path == "/count":
-            return await self.respond(writer, method, b"%d\n" % self.count)
+            return await self.respond(writer, method, b"%d\n" % self.count, 200)
         self.count += 1
+        if self.journal >= 0:
+            os.write(self.journal, f"{self.name} {target}\n".encode())
         if fields.get("expect") == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if fields.get("upgrade", "").lower() == "websocket":
@@ -98,10 +105,12 @@ class HttpServer:
             return None
         return f"{size} {digest.hexdigest()}\n".encode()
 
-    async def respond(self, writer: StreamWriter, method: str, body: bytes) -> bool:
+    async def respond(self, writer: StreamWriter, method: str, body: bytes, status: int = 0) -> bool:
         """A whole small response."""
         more = "Connection: close\r\n" if self.close else ""
-        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nX-Served-By: {self.name}\r\n{more}\r\n".encode()
+        phrase = HTTPStatus(status or self.status)
+        fields = f"Content-Length: {len(body)}\r\nX-Served-By: {self.name}\r\n{more}"
+        head = f"HTTP/1.1 {phrase.value} {phrase.phrase}\r\n{fields}\r\n".encode()
         writer.write(head if method == "HEAD" else head + body)
         await writer.drain()
         return not self.close
@@ -159,7 +168,12 @@ async def serve_tcp(reader: StreamReader, writer: StreamWriter) -> None:
 
 async def main(options: argparse.Namespace) -> None:
     """Listen, say where, and serve until standard input ends."""
-    serve = HttpServer(options.name, options.delay, close=options.close).serve if options.kind == "http" else serve_tcp
+    serve = serve_tcp
+    if options.kind == "http":
+        server = HttpServer(
+            options.name, options.delay, close=options.close, status=options.status, journal=options.journal
+        )
+        serve = server.serve
     context = None
     if options.cert:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -189,5 +203,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before every answer")
     parser.add_argument("--close", action="store_true", help="http: close every connection after its answer")
+    parser.add_argument("--status", type=int, default=200, help="http: of every answer but /health")
+    parser.add_argument("--journal", default="", help="http: write down each request there")
     parser.add_argument("--cert", help="speak TLS with this PEM file (chain and key)")
     asyncio.run(main(parser.parse_args()))

@@ -10,19 +10,22 @@ import pytest
 
 from tests.support.processes import Server, http_servers
 
-SECONDS = 60
-"""No system test takes longer."""
+
+@pytest.fixture
+def longest() -> int:
+    """Seconds that a system test may take."""
+    return 60
 
 
 @pytest.fixture(autouse=True)
-def bounded() -> Iterator[None]:
+def bounded(longest: int) -> Iterator[None]:
     """A test that hangs fails, so that its processes are ended."""
 
     def expired(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"the test has run for {SECONDS} seconds")
+        raise TimeoutError(f"the test has run for {longest} seconds")
 
     before = signal.signal(signal.SIGALRM, expired)
-    signal.alarm(SECONDS)
+    signal.alarm(longest)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

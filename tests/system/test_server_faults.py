@@ -740,7 +740,7 @@ class TimedLoad(Load):
 
     async def _exchange(self, reader: StreamReader, writer: StreamWriter) -> bool:
         token, phase = new_token(), self.phase
-        self._request = f"GET /{token} HTTP/1.1\r\nHost: test\r\nX-Request-ID: {token}\r\n\r\n".encode()
+        self._request = f"GET /{token} HTTP/1.1\r\nHost: test\r\nX-Request-ID: {token}\r\n\r\n"
         start = time.perf_counter()
         more = await super()._exchange(reader, writer)
         if phase == self.phase:

@@ -59,6 +59,28 @@ def split(data: bytes, sizes: list[int]) -> list[bytes]:
     return [*pieces, data[at:]]
 
 
+class TestMost:
+    @pytest.mark.parametrize("framed", [False, True])
+    @pytest.mark.parametrize("size", [1, 3, 1000])
+    @pytest.mark.parametrize(
+        ("last", "refused"),
+        [(b"1\r\nj\r\n0\r\n\r\n", False), (b"0\r\n\r\n", False), (b"02\r\n", True), (b"fffffffffffffff\r\n", True)],
+    )
+    def test_a_chunk_that_is_too_much_is_refused_at_its_size(
+        self, framed: bool, size: int, last: bytes, refused: bool
+    ) -> None:
+        data = b"5\r\nabcde\r\n4\r\nfghi\r\n" + last
+        pieces = (data[at : at + size] for at in range(0, len(data), size))
+        told = story(ChunkedBody(framed=framed, most=10), *pieces)
+        payload = data if framed else b"abcdefghij" if b"j" in last else b"abcdefghi"
+        assert told == (413 if refused else (payload, True, b""))
+
+    def test_without_a_limit_there_is_none(self) -> None:
+        body = ChunkedBody()
+        body.feed(b"fffffffffffffff\r\n")
+        assert body.left == 0xFFFFFFFFFFFFFFF
+
+
 class TestTheRightReader:
     @pytest.mark.parametrize(
         ("length", "kind"),
