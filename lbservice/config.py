@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any, TypeVar
 
 from lbservice import ini
+from lbservice.core.health import ON_ERROR
+from lbservice.core.passive import ERRORS, LAYERS
 from lbservice.core.settings import (
     AgentSettings,
     BackendSettings,
@@ -21,6 +23,8 @@ from lbservice.core.settings import (
     HeadLimits,
     Listen,
     ManholeSettings,
+    ObserveSettings,
+    OutlierSettings,
     Rule,
     Settings,
 )
@@ -31,7 +35,9 @@ from lbservice.phrases import (
     attempt,
     parse_listens,
     parse_manhole,
+    parse_priority,
     parse_server,
+    retry_budget,
 )
 from lbservice.policies import POLICIES
 from lbservice.questions import parse_check, parse_send
@@ -52,6 +58,7 @@ from lbservice.values import (
     networks,
     parse_address,
     readable_file,
+    share,
     size,
     switch,
     via,
@@ -125,7 +132,12 @@ BACKEND: Keys = {
     "balance": ("balance", str),  # one of the policies that parse() is given
     "check": ("check", parse_check),
     "retries": ("retries", count()),
+    "retry-budget": ("retry_budget", retry_budget),
     "maxqueue": ("maxqueue", count()),
+    "queue-priority": ("priority", parse_priority),
+    "slowstart": ("slowstart", duration),
+    "panic": ("panic", lambda text: 0.0 if text == "off" else share(text)),
+    "on-marked-down": ("cut_when_down", switch("shutdown-sessions", "none")),
     "timeout connect": ("timeout_connect", duration),
     "timeout server": ("timeout_server", duration),
     "timeout queue": ("timeout_queue", duration),
@@ -153,9 +165,23 @@ AGENT: Keys = {
     "agent-send": ("send", parse_send),
 }
 
+OBSERVE: Keys = {
+    "observe": ("layer", choice("layer", LAYERS)),
+    "error-limit": ("limit", count(1)),
+    "on-error": ("on_error", choice("action", ON_ERROR)),
+}
+
+OUTLIER: Keys = {
+    "outlier": ("errors", choice("kind of error", ERRORS)),
+    "outlier-limit": ("limit", count(1)),
+    "outlier-ejection": ("ejection", duration),
+    "outlier-longest": ("longest", duration),
+    "outlier-share": ("share", share),
+}
+
 SECTIONS: Mapping[str, Mapping[str, Any]] = {
     "frontend": {**FRONTEND, **LIMITS, **RULES, **EDITS},
-    "backend": {**BACKEND, **CHECK, **AGENT, **SERVERS, **EDITS},
+    "backend": {**BACKEND, **CHECK, **AGENT, **OBSERVE, **OUTLIER, **SERVERS, **EDITS},
     "loadbalancer": LOADBALANCER,
     "manhole": MANHOLE,
 }
@@ -284,11 +310,12 @@ def _backend(draft: _Draft, policies: Collection[str]) -> BackendSettings:
     values = draft.values({**BACKEND, "balance": ("balance", choice("policy", policies))})
     values |= draft.named({**SERVERS, **EDITS})
     check = CheckSettings(**values.pop("check", {}), **draft.values(CHECK))
-    agent = draft.values(AGENT)
-    if draft.section.get("agent-check") is None:
-        draft.refuse(AGENT, "only with agent-check; add it, e.g. agent-check = 8090")
-    found = AgentSettings(**agent) if "via" in agent else None
-    return BackendSettings(draft.section.name, check=check, agent=found, **values)
+    values["agent"] = draft.option(AGENT, "agent-check", AgentSettings)
+    values["observe"] = draft.option(OBSERVE, "observe", ObserveSettings)
+    values["outlier"] = draft.option(OUTLIER, "outlier", OutlierSettings)
+    if values["observe"] and check.kind == "none":
+        draft.refuse({"observe"}, "needs checks, which bring a server back; use outlier instead, or add a check")
+    return BackendSettings(draft.section.name, check=check, **values)
 
 
 def _refuse_shared_addresses(drafts: list[_Draft]) -> None:
@@ -364,6 +391,15 @@ class _Draft:
                 if len(self.problems) == before:
                     found[field] = (*found.get(field, ()), value)
         return found
+
+    def option(self, keys: Keys, main: str, make: Callable[..., T]) -> T | None:
+        """What the keys of an option make, which only the `main` one switches on."""
+        values = self.values(keys)
+        if keys[main][0] in values:
+            return make(**values)
+        if self.section.get(main) is None:
+            self.refuse(keys.keys() - {main}, f"only with {main}; add {main}, or take it out")
+        return None
 
     def read(self, convert: Callable[[str], T], text: str, entry: Entry | None = None) -> T | None:
         """What `convert` makes of the text; None, and a problem for each sentence, if it refuses."""

@@ -5,12 +5,26 @@ Like `values`, but a ValueError from here carries one sentence per mistake in it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, TypeVar
 
-from lbservice.core.settings import Listen, ListenTls, ServerSettings, ServerTls
+from lbservice.core.settings import Listen, ListenTls, PrioritySettings, ServerSettings, ServerTls
 from lbservice.errors import unknown
-from lbservice.values import count, host_field, listen_address, name, parse_address, readable_file, switch, via
+from lbservice.values import (
+    choice,
+    count,
+    duration,
+    host_field,
+    listen_address,
+    name,
+    parse_address,
+    readable_file,
+    share,
+    switch,
+    via,
+)
 
 T = TypeVar("T")
 Convert = Callable[[str], Any]
@@ -23,6 +37,7 @@ SERVER: Options = {
     "maxconn": ("maxconn", count()),
     "backup": ("backup", True),
     "no-check": ("check", False),
+    "slowstart": ("slowstart", duration),
     "tls": ("tls", True),
     "verify": ("verify", switch("yes", "no")),
     "ca": ("ca", readable_file),
@@ -105,6 +120,37 @@ def attempt(convert: Callable[[str], T], text: str, mistakes: list[str], prefix:
     except ValueError as error:
         mistakes.extend(f"{prefix}{sentence}" for sentence in error.args)
         return None
+
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+
+
+def parse_priority(text: str) -> PrioritySettings:
+    """`header(NAME) CLASS, CLASS, ... [default CLASS]`: who comes first in a queue, the first class first."""
+    match = re.fullmatch(rf"header\(\s*({_TOKEN})\s*\)\s*(.*?)(?:\s+default\s+(\S+))?", text)
+    if not match:
+        raise ValueError(
+            "write header(NAME) CLASS, CLASS, ... [default CLASS],"
+            " e.g. header(X-Priority) high, normal, low default normal"
+        )
+    header, rest, default = match.groups()
+    classes = tuple(rest.replace(",", " ").split())
+    lower = [name.lower() for name in classes]
+    if len(classes) < 2 or not all(re.fullmatch(_TOKEN, name) for name in classes):
+        raise ValueError("name two classes or more, the first one first, e.g. high, normal, low")
+    if len(classes) > 16:
+        raise ValueError("16 classes are the most")
+    if len(set(lower)) < len(classes):
+        raise ValueError("a class is named twice")
+    if default is None:
+        return PrioritySettings(header, classes, len(classes) - 1)
+    choice("class", lower)(default.lower())
+    return PrioritySettings(header, classes, lower.index(default.lower()))
+
+
+def retry_budget(text: str) -> float:
+    """A share of the requests in flight, or `off` for no bound."""
+    return inf if text == "off" else share(text)
 
 
 def parse_manhole(text: str) -> dict[str, Any]:

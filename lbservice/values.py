@@ -63,6 +63,14 @@ def count(low: int = 0, high: int = 1_000_000) -> Callable[[str], int]:
     return read
 
 
+def share(text: str) -> float:
+    """A part of 1, from `1%` to `100%`."""
+    match = re.fullmatch(r"([0-9]{1,3})\s*%", text)
+    if not match or not 1 <= int(match[1]) <= 100:
+        raise ValueError("write a percentage from 1% to 100%, e.g. 50%")
+    return int(match[1]) / 100
+
+
 def choice(what: str, words: Collection[str]) -> Callable[[str], str]:
     """A reader of one of some words; `what` names them in the message."""
 

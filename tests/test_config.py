@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ from lbservice.core.settings import (
     Listen,
     ListenTls,
     ManholeSettings,
+    ObserveSettings,
+    OutlierSettings,
+    PrioritySettings,
     RateSettings,
     Rule,
     ServerSettings,
@@ -132,19 +136,39 @@ class TestWhatIsUnderstood:
             "timeout server = 30s",
             "timeout queue = 2s",
             "timeout tunnel = 2h",
-            "server s1 = 127.0.0.1:9001 weight=0 maxconn=8 backup no-check",
+            "retry-budget = 40%",
+            "queue-priority = header(X-Priority) high, normal, low default Normal",
+            "slowstart = 30s",
+            "panic = 50%",
+            "on-marked-down = shutdown-sessions",
+            "observe = layer7",
+            "error-limit = 20",
+            "on-error = mark-down",
+            "outlier = gateway",
+            "outlier-limit = 3",
+            "outlier-ejection = 10s",
+            "outlier-longest = 1m",
+            "outlier-share = 25%",
+            "server s1 = 127.0.0.1:9001 weight=0 maxconn=8 backup no-check slowstart=1m",
             "server s2 = [2001:db8::1]:443 tls",
             "server s3 = app.internal:443 tls verify=no sni=app.example check-via=[::1]:9100",
         ) == BackendSettings(
             name="b",
             servers=(
-                ServerSettings("s1", "127.0.0.1", 9001, weight=0, maxconn=8, backup=True, check=False),
+                ServerSettings("s1", "127.0.0.1", 9001, weight=0, maxconn=8, backup=True, check=False, slowstart=60.0),
                 ServerSettings("s2", "2001:db8::1", 443, tls=ServerTls()),
                 ServerSettings(
                     "s3", "app.internal", 443, tls=ServerTls(verify=False, sni="app.example"), check_via=("::1", 9100)
                 ),
             ),
             balance="leastconn",
+            retry_budget=0.4,
+            priority=PrioritySettings("X-Priority", ("high", "normal", "low"), 1),
+            slowstart=30.0,
+            panic=0.5,
+            cut_when_down=True,
+            observe=ObserveSettings("layer7", 20, "mark-down"),
+            outlier=OutlierSettings("gateway", 3, 10.0, 60.0, 0.25),
             check=CheckSettings(
                 kind="http",
                 method="HEAD",
@@ -243,6 +267,26 @@ class TestWhatIsUnderstood:
 
     def test_a_tcp_frontend(self) -> None:
         assert frontend("listen = :81", "mode = tcp", "timeout client = 1h").mode == "tcp"
+
+    @pytest.mark.parametrize(
+        ("text", "priority"),
+        [
+            ("header(X-Class) gold silver", PrioritySettings("X-Class", ("gold", "silver"), 1)),
+            ("header( X-Class )gold,silver,tin", PrioritySettings("X-Class", ("gold", "silver", "tin"), 2)),
+            ("header(p) 1, 2 default 1", PrioritySettings("p", ("1", "2"), 0)),
+        ],
+    )
+    def test_the_classes_of_a_queue(self, text: str, priority: PrioritySettings) -> None:
+        assert backend(f"queue-priority = {text}").priority == priority
+
+    def test_what_survives_can_be_switched_off(self) -> None:
+        settings = backend("retry-budget = off", "panic = off", "on-marked-down = none")
+        assert (settings.retry_budget, settings.panic, settings.cut_when_down) == (inf, 0.0, False)
+
+    def test_the_options_have_defaults_of_their_own(self) -> None:
+        settings = backend("observe = layer4", "outlier = 5xx")
+        assert settings.observe == ObserveSettings("layer4", 10, "fail-check")
+        assert settings.outlier == OutlierSettings("5xx", 5, 30.0, 300.0, 0.5)
 
     def test_comments_stand_alone_or_after_white_space(self) -> None:
         text = "; one\n  # two\n" + SMALLEST.replace("8080", "8080 ; three").replace("app]", "app]\t#four")
@@ -498,7 +542,7 @@ class TestBackendSays:
             ("check-via = a", "the port is missing; write HOST:PORT, e.g. 127.0.0.1:9001"),
             ("log-health-checks = yes", "must be on or off"),
             ("agent-check = here", "the port is missing; write HOST:PORT, e.g. 127.0.0.1:9001"),
-            ("agent-inter = 1s", "only with agent-check; add it, e.g. agent-check = 8090"),
+            ("agent-inter = 1s", "only with agent-check; add agent-check, or take it out"),
             ("check = http get /", "'get' is no method; write it in capitals, e.g. GET or HEAD"),
             ("check = http GET health", "the path 'health' must start with / and be plain ASCII"),
             ("check = http GET / expct 200", "unknown word 'expct'; did you mean 'expect'?"),
@@ -518,6 +562,28 @@ class TestBackendSays:
             ("inter = soon", "write a number and a unit, e.g. 30s"),
             ("inter = 3 sec", "unknown unit 'sec'; one of: h, m, ms, s"),
             ("balance = zzz", "unknown policy; one of: leastconn, roundrobin"),
+            ("retry-budget = 20", "write a percentage from 1% to 100%, e.g. 50%"),
+            ("panic = 101%", "write a percentage from 1% to 100%, e.g. 50%"),
+            ("panic = 0%", "write a percentage from 1% to 100%, e.g. 50%"),
+            ("slowstart = 30", "write a unit, e.g. 30s"),
+            ("on-marked-down = shutdown", "must be shutdown-sessions or none"),
+            ("observe = layr7", "unknown layer; did you mean 'layer7'?"),
+            ("error-limit = 5", "only with observe; add observe, or take it out"),
+            ("on-error = mark-down", "only with observe; add observe, or take it out"),
+            ("outlier = 5x", "unknown kind of error; did you mean '5xx'?"),
+            ("outlier-share = 50%", "only with outlier; add outlier, or take it out"),
+            (
+                "queue-priority = X-Priority high, low",
+                "write header(NAME) CLASS, CLASS, ... [default CLASS], e.g."
+                " header(X-Priority) high, normal, low default normal",
+            ),
+            (
+                "queue-priority = header(X-Priority) high",
+                "name two classes or more, the first one first, e.g. high, normal, low",
+            ),
+            ("queue-priority = header(X-Priority) high, low, High", "a class is named twice"),
+            ("queue-priority = header(P) high, low default hihg", "unknown class; did you mean 'high'?"),
+            (f"queue-priority = header(P) {', '.join(map(str, range(17)))}", "16 classes are the most"),
         ],
     )
     def test_of_a_value(self, line: str, said: str) -> None:
@@ -559,6 +625,21 @@ class TestBackendSays:
     def test_an_agent_at_an_impossible_port_is_one_mistake(self) -> None:
         said = said_of_backend("agent-check = 0", "agent-inter = 1s")
         assert said == "agent-check = 0: the port must be a whole number from 1 to 65535"
+
+    def test_observing_needs_checks_that_bring_a_server_back(self) -> None:
+        said = said_of_backend("check = none", "observe = layer4", "error-limit = 3")
+        assert said == (
+            "observe = layer4: needs checks, which bring a server back; use outlier instead, or add a check"
+        )
+
+    def test_an_unknown_action_on_errors(self) -> None:
+        said = said_of_backend("observe = layer4", "on-error = markdown")
+        assert said == "on-error = markdown: unknown action; did you mean 'mark-down'?"
+
+    def test_a_misspelt_option_is_one_mistake(self) -> None:
+        assert said_of_backend("outlier = 6xx", "outlier-limit = 3") == (
+            "outlier = 6xx: unknown kind of error; did you mean '5xx'?"
+        )
 
     def test_a_server_in_a_frontend_is_sent_home(self) -> None:
         line = "server s1 = 127.0.0.1:9001"

@@ -7,19 +7,22 @@ server fills up or gets room again.
 
 The queue holds what came when every available server was full, or every one that had not failed it
 before. It obeys one invariant: while somebody waits, no candidate suits him. So nobody overtakes, and
-a freed slot goes to the oldest whom it suits.
+a freed slot goes to the one who is first of those whom it suits.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import count
 
 from lbservice.core.events import Access
 from lbservice.core.pick import OK, Outcome, PickInfo, Policy, Result
+from lbservice.core.queue import Queue, Ticket
+from lbservice.core.retry import RetryBudget
 from lbservice.core.server import Admin, Server
 from lbservice.core.settings import BackendSettings
+
+Listener = Callable[[Server, Outcome], bool]
+"""Hears how a use of a server went; does it want to hear of the next one, even if all goes well?"""
 
 
 class Lease:
@@ -51,6 +54,8 @@ class Lease:
         elif result is Result.RESET:
             server.resets += 1
         backend.policy.learn(server, outcome)
+        if backend.listeners:
+            backend.tell(server, outcome)
         self._make_room()
 
     def note_load(self, access: Access) -> None:
@@ -61,9 +66,12 @@ class Lease:
         access.backend_active = self.backend.in_flight - 1
 
     def succeeded(self, access: Access) -> None:
-        """The fast path of `note_load` and `done`, for a whole response: no object for nobody who learns."""
+        """The fast path of `note_load` and `done`, for a whole response: no object for nobody who learns.
+
+        A response that says that the server has failed goes the general way.
+        """
         backend, server, status = self.backend, self.server, access.status
-        if backend.learns or not self.open:
+        if status >= 500 or backend.learns or not self.open:
             self.note_load(access)
             self.done(Outcome(OK, status, access.responded - access.connected, access.bytes_in, access.bytes_out))
             return
@@ -72,9 +80,13 @@ class Lease:
         access.backend_active = backend.in_flight = backend.in_flight - 1
         server.bytes_in += access.bytes_in
         server.bytes_out += access.bytes_out
-        server.statuses[status // 100 if status < 600 else 5] += 1
+        server.statuses[status // 100] += 1
         if server.maxconn or server.leaving:
             self._make_room()
+
+    def repeats(self) -> Lease:
+        """The same use, as a repetition's."""
+        return Repetition(self.backend, self.server)
 
     def _make_room(self) -> None:
         backend, server = self.backend, self.server
@@ -88,33 +100,29 @@ class Lease:
         return f"<Lease of {self.server.path}{'' if self.open else ', done'}>"
 
 
-class Ticket:
-    """A place in a backend's queue."""
+class Repetition(Lease):
+    """The lease of a request that a server may have begun with before: while it is open, the budget counts it."""
 
-    __slots__ = ("avoid", "granted", "info", "number", "place")
+    __slots__ = ()
 
-    def __init__(
-        self,
-        info: PickInfo,
-        granted: Callable[[Lease | None], None],
-        avoid: tuple[Server, ...],
-        number: int,
-        place: int,
-    ) -> None:
-        self.info = info
-        self.granted: Callable[[Lease | None], None] | None = granted
-        self.avoid = avoid
-        self.number = number
-        """Tickets are numbered as they are handed out."""
-        self.place = place
-        """How many were waiting before it, as the log's backend queue field says."""
+    def done(self, outcome: Outcome) -> None:
+        if self.open:
+            self.backend.budget.give_back()
+        super().done(outcome)
+
+    def succeeded(self, access: Access) -> None:
+        self.note_load(access)
+        self.done(Outcome(OK, access.status, access.responded - access.connected, access.bytes_in, access.bytes_out))
 
 
 class Backend:
     """Lends servers out by its policy.
 
     `emptied(backend, empty)` is called when the last server becomes unavailable (True) and when
-    the first returns (False); `gone(server)` when a removed server has nothing left in flight.
+    the first returns (False); `panicked(backend)` when panic begins or ends; `gone(server)` when a removed
+    server has nothing left in flight; `retried(backend, server, again)` when a request fails on a server and
+    could be tried again, and whether it is or the budget forbids it. `listeners` hear how uses of servers went: of
+    each that went badly, and of the others while one of them wants to.
     """
 
     def __init__(
@@ -124,39 +132,51 @@ class Backend:
         *,
         emptied: Callable[[Backend, bool], None] = lambda backend, empty: None,
         gone: Callable[[Server], None] = lambda server: None,
+        panicked: Callable[[Backend], None] = lambda backend: None,
+        retried: Callable[[Backend, Server, bool], None] = lambda backend, server, again: None,
     ) -> None:
         self.settings = settings
         self.name = settings.name
         self.policy = policy
         self.learns = True
-        """Does the policy want to know how the uses of servers go?"""
+        """Does the policy, or a listener, want to know how every use of a server goes, not only the bad ones?"""
+        self.listeners: tuple[Listener, ...] = ()
+        self._attentive = False
+        """Is it a listener?"""
         self.servers: dict[str, Server] = {}
         self.available: tuple[Server, ...] = ()
         self.candidates: tuple[Server, ...] = ()
         self.in_flight = 0
         self.requests = 0
         self.retries = 0
-        self._queues: dict[tuple[Server, ...], deque[Ticket]] = {}
-        """By the servers to avoid, which are nearly always none; the oldest ticket first."""
-        self._numbers = count()
-        self._waiting = 0
-        self._left = 0
+        self.budget = RetryBudget(settings.retry_budget)
+        self.panicking = False
+        """Are so few servers up that all are used?"""
+        self._queue = Queue(len(settings.priority.classes) if settings.priority else 1)
         self._serving = False
         self._emptied = emptied
         self._gone = gone
+        self._panicked = panicked
+        self._retried = retried
 
     def __iter__(self) -> Iterator[Server]:
         return iter(self.servers.values())
 
     @property
+    def mains(self) -> tuple[Server, ...]:
+        """The servers that people want to be used, backups only where there are no others; panic uses all of them."""
+        wanted = tuple(server for server in self.servers.values() if server.wanted)
+        return tuple(server for server in wanted if not server.settings.backup) or wanted
+
+    @property
     def waiting(self) -> int:
         """How many wait in the queue."""
-        return self._waiting
+        return self._queue.waiting
 
     @property
     def queue_full(self) -> bool:
         """Is there no place left in the queue (`maxqueue`)?"""
-        return 0 < self.settings.maxqueue <= self._waiting
+        return 0 < self.settings.maxqueue <= self._queue.waiting
 
     # -- lending ---------------------------------------------------------------------------
 
@@ -166,7 +186,7 @@ class Backend:
         Choosing and counting are one step, so that two picks in one turn see each other. Who waits in the
         queue comes before others; he is the `first` of it.
         """
-        if self._serving and self._waiting and not first:
+        if self._serving and self._queue.waiting and not first:
             return None
         candidates = self._suiting(avoid) if avoid else self.candidates
         if not candidates:
@@ -191,51 +211,58 @@ class Backend:
         self._find_candidates()
         self._serve_queue()
 
+    def tell(self, server: Server, outcome: Outcome) -> None:
+        """Let the listeners hear how a use of a server went."""
+        attentive = False
+        for heard in self.listeners:
+            attentive = heard(server, outcome) or attentive
+        if attentive != self._attentive:
+            self._attentive = attentive
+            self.learns = attentive or type(self.policy).learn is not Policy.learn
+
+    # -- trying again ----------------------------------------------------------------------
+
+    def retry(self, failed: Server, *, repeats: bool) -> bool:
+        """A request has failed on this server and may be tried again, unless the budget forbids it.
+
+        `repeats`: the server may have begun with it. Then the budget has counted it, until it is given back.
+        """
+        again = not repeats or self.budget.take(self.in_flight + self._queue.waiting)
+        if again:
+            self.retries += 1
+        self._retried(self, failed, again)
+        return again
+
     # -- waiting ---------------------------------------------------------------------------
 
-    def wait(self, info: PickInfo, granted: Callable[[Lease | None], None], avoid: tuple[Server, ...] = ()) -> Ticket:
-        """Queue up; `granted` is called once, with a lease, or with None when no server is left."""
-        ticket = Ticket(info, granted, avoid, next(self._numbers), self._waiting)
-        self._queues.setdefault(avoid, deque()).append(ticket)
-        self._waiting += 1
-        return ticket
+    def wait(
+        self,
+        info: PickInfo,
+        granted: Callable[[Lease | None], None],
+        avoid: tuple[Server, ...] = (),
+        rank: int = 0,
+    ) -> Ticket:
+        """Queue up in a class; `granted` is called once, with a lease, or with None when no server is left."""
+        return self._queue.join(info, granted, avoid, rank)
 
     def leave(self, ticket: Ticket) -> None:
         """Give a place in the queue up; harmless when the ticket was served already."""
-        if ticket.granted is not None:
-            ticket.granted = None
-            self._waiting -= 1
-            self._left += 1
-            if self._left > self._waiting + 16:
-                self._left = 0
-                for avoid, queue in self._queues.items():
-                    self._queues[avoid] = deque(waiter for waiter in queue if waiter.granted is not None)
+        self._queue.leave(ticket)
 
     def _serve_queue(self) -> None:
-        if self._serving or not self._waiting:
+        if self._serving or not self._queue.waiting:
             return  # in the first case the loop below, further up the stack, goes on
         self._serving = True
         try:
-            while ticket := self._next():
-                self._queues[ticket.avoid].popleft()
-                self._waiting -= 1
-                granted, ticket.granted = ticket.granted, None
-                if granted is not None:
-                    granted(self.acquire(ticket.info, ticket.avoid, first=True))
+            while ticket := self._queue.next(self._serves):
+                granted = self._queue.serve(ticket)
+                granted(self.acquire(ticket.info, ticket.avoid, first=True))
         finally:
             self._serving = False
 
-    def _next(self) -> Ticket | None:
-        """The oldest waiter whom a candidate suits, or anybody when no server is left."""
-        oldest: Ticket | None = None
-        for avoid, queue in list(self._queues.items()):
-            while queue and queue[0].granted is None:
-                queue.popleft()
-            if not queue:
-                del self._queues[avoid]
-            elif (self._suiting(avoid) or not self.available) and (oldest is None or queue[0].number < oldest.number):
-                oldest = queue[0]
-        return oldest
+    def _serves(self, avoid: tuple[Server, ...]) -> bool:
+        """Can who wants to avoid these be told something: of a candidate that suits him, or that no server is left?"""
+        return bool(self._suiting(avoid)) or not self.available
 
     # -- changing --------------------------------------------------------------------------
 
@@ -259,12 +286,25 @@ class Backend:
         before = self.available
         usable = [server for server in self.servers.values() if server.available]
         self.available = tuple(s for s in usable if not s.settings.backup) or tuple(usable)
+        panicked = self.panicking
+        if self.settings.panic:
+            self._panic_or_not(len(usable))
         self.policy.rebuild(self.available)
-        self.learns = type(self.policy).learn is not Policy.learn
+        self.learns = self._attentive or type(self.policy).learn is not Policy.learn
         self._find_candidates()
+        if self.panicking != panicked:
+            self._panicked(self)
         if bool(before) != bool(self.available):
             self._emptied(self, not self.available)
         self._serve_queue()
+
+    def _panic_or_not(self, usable: int) -> None:
+        """Use all, whatever their health, when so few are up that they would be overrun, and no backup can help."""
+        mains = self.mains
+        up = sum(server.available for server in mains)
+        self.panicking = up < self.settings.panic * len(mains) and usable == up
+        if self.panicking:
+            self.available = mains
 
     def _find_candidates(self) -> None:
         self.candidates = tuple(server for server in self.available if not server.full)

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 HISTORY = 20
 """How many results are kept for each server."""
 
+ON_ERROR = ("fail-check", "mark-down", "sudden-death", "fastinter")
+"""What too many errors of requests may be taken for (HAProxy's on-error)."""
+
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
@@ -68,6 +71,17 @@ class Health:
         self.since = result.at
         self.streak = 0
         return True
+
+    def accuse(self, action: str) -> None:
+        """Requests have failed: prepare for a failed result to mean what `on-error` says. Only while it is up."""
+        if action == "mark-down":
+            self.doubt(1)
+        elif action == "sudden-death":
+            self.doubt(2)
+
+    def doubt(self, left: int = 1) -> None:
+        """Let `left` more results against the present state suffice to flip it."""
+        self.streak = max(self.streak, (self.fall if self.up else self.rise) - left)
 
     def __repr__(self) -> str:
         return f"<Health {self.word} ({self.reason})>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from lbservice.core.agent import Agent, Said
@@ -21,13 +22,21 @@ class Admin(Enum):
     """Takes nothing and is not checked."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ejection:
+    """Why a server was put out, for its errors, and until when (monotonic seconds)."""
+
+    until: float
+    why: str
+
+
 class Server:
     """A server of one backend. Compared by identity; its counters live as long as it does.
 
-    `weight` (0-256; 0 takes nothing new) and `admin` are what people want, and may change while it runs; whoever
-    changes them calls `Backend.refresh`, which keeps its tuple of available servers in step. Policies go by
-    `effective_weight`, which is the weight or, for the time being, a part of it. What its agent wants is a third axis:
-    it never overwrites what people said.
+    `weight` (0-256; 0 takes nothing new) and `admin` are what people want, and may change while it runs; `ramp` and
+    `ejection` are what its past does to it. Whoever changes one of them calls `Backend.refresh`, which keeps its tuple
+    of available servers in step. Policies go by `effective_weight` and the backend by `maxconn`, which are what was
+    configured or, for the time being, a part of it. What its agent says never overwrites what people said.
     """
 
     __slots__ = (
@@ -40,6 +49,7 @@ class Server:
         "bytes_out",
         "connect_errors",
         "effective_weight",
+        "ejection",
         "health",
         "in_flight",
         "leaving",
@@ -64,6 +74,7 @@ class Server:
         self._ramp = 1.0
         self.weight = settings.weight
         self.admin = Admin.READY
+        self.ejection: Ejection | None = None
         self.leaving = False
         """Removed by an operator, and gone as soon as its last request is done."""
         self.in_flight = 0
@@ -121,9 +132,14 @@ class Server:
         return self.admin is Admin.READY and self.effective_weight > 0 and not held
 
     @property
+    def well(self) -> bool:
+        """Do its checks, and its agent, find it up?"""
+        return self.health.up and (self.agent is None or self.agent.up)
+
+    @property
     def available(self) -> bool:
-        """May it take something new, as far as people, checks and its agent are concerned?"""
-        return self.wanted and self.health.up and (self.agent is None or self.agent.up)
+        """May it take something new, as far as people, checks, its agent and its errors are concerned?"""
+        return self.wanted and self.well and self.ejection is None
 
     @property
     def full(self) -> bool:
@@ -132,12 +148,14 @@ class Server:
 
     @property
     def state(self) -> str:
-        """For people: the admin state when it holds the server back, else its health, else what its agent says."""
+        """For people, what holds it back: the admin state, its health, its agent, its errors; else how far up it is."""
         if self.admin is not Admin.READY:
             return self.admin.name
-        if self.agent is not None and not self.agent.admits and self.health.up:
+        if self.health.up and self.agent is not None and not self.agent.admits:
             return f"{self.agent.state} (agent)"
-        return self.health.word
+        if self.health.up and self.ejection is not None:
+            return "EJECTED"
+        return f"{self.health.word} {self._ramp:.0%}" if self._ramp < 1 else self.health.word
 
     @property
     def reason(self) -> str:

@@ -37,6 +37,8 @@ class ServerSettings:
     check: bool = True
     tls: ServerTls | None = None
     check_via: Via | None = None
+    slowstart: float | None = None
+    """Seconds; None: as its backend."""
 
     @property
     def address(self) -> str:
@@ -114,8 +116,55 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
+class PrioritySettings:
+    """Who comes first in a queue: the field of the request that says so, and its values, the first class first.
+
+    `default` is the class (an index of `classes`) of requests that name none of them.
+    """
+
+    header: str
+    classes: tuple[str, ...]
+    default: int
+
+    def rank(self, value: bytes | None) -> int:
+        """The class that a field's value names, whatever its case; None: there is no such field."""
+        said = b"" if value is None else value.lower()
+        return next((rank for rank, name in enumerate(self.classes) if name.lower().encode() == said), self.default)
+
+
+@dataclass(frozen=True, slots=True)
+class ObserveSettings:
+    """What requests say of a server, as one more check: `limit` errors in a row are what `on_error` says.
+
+    `layer` is "layer4" or "layer7"; `on_error` "fail-check", "sudden-death", "mark-down" or "fastinter" (HAProxy's).
+    """
+
+    layer: str
+    limit: int = 10
+    on_error: str = "fail-check"
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierSettings:
+    """When a server is put out: `limit` errors in a row, where `errors` says what is one: "5xx", "gateway", "broken".
+
+    It stays out for `ejection` seconds times how often it has been out lately, `longest` at most; and no more than
+    `share` of the servers at a time.
+    """
+
+    errors: str
+    limit: int = 5
+    ejection: float = 30.0
+    longest: float = 300.0
+    share: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class BackendSettings:
-    """One `[backend NAME]` section. `pages` are error pages: a status and a file; see FrontendSettings, too."""
+    """One `[backend NAME]` section. `retry_budget`, `panic` and what ends in `share` are parts of 1.
+
+    `pages` are error pages: a status and a file; see FrontendSettings, too.
+    """
 
     name: str
     servers: tuple[ServerSettings, ...] = ()
@@ -123,7 +172,18 @@ class BackendSettings:
     check: CheckSettings = CheckSettings()
     agent: AgentSettings | None = None
     retries: int = 2
+    retry_budget: float = 0.2
+    """Repetitions in flight at a time, of the requests in flight; infinite for no bound."""
     maxqueue: int = 0
+    priority: PrioritySettings | None = None
+    slowstart: float = 0.0
+    """Seconds in which a server that comes back gets its full share; 0: at once."""
+    panic: float = 0.0
+    """When fewer of the servers are up than this, all are used; 0: never."""
+    observe: ObserveSettings | None = None
+    outlier: OutlierSettings | None = None
+    cut_when_down: bool = False
+    """Are a server's connections cut when it goes down?"""
     timeout_connect: float = 5.0
     timeout_server: float = 60.0
     timeout_queue: float | None = None

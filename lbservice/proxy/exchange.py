@@ -26,6 +26,7 @@ from lbservice.proxy.placing import Placement, Unplaced, give_back
 from lbservice.proxy.splice import splice
 from lbservice.proxy.tunnel import Tunnel
 from lbservice.wire.body import LAST_CHUNK, Body, chunk
+from lbservice.wire.fields import field_value
 from lbservice.wire.h1 import encode_request, encode_response, is_dated
 from lbservice.wire.message import CHUNKED, NO_BODY, RequestHead, ResponseHead
 
@@ -149,8 +150,14 @@ class Exchange:
                 self.access,
                 self._idle_connection,
                 lambda server: HttpClientProtocol(client.clock, server, client.pool),
+                self._rank,
             )
         return self._placement
+
+    def _rank(self) -> int:
+        """The class in which it queues."""
+        priority = self.backend.settings.priority
+        return priority.rank(field_value(self.request.fields, priority.header)) if priority else 0
 
     def _placed(self, found: tuple[Lease, HttpClientProtocol]) -> None:
         self._placing = None
@@ -466,14 +473,15 @@ class Exchange:
         self._connection = None
         assert lease is not None
         timed_out = loss is Loss.TIMED_OUT
-        result = Result.TIMED_OUT if timed_out else Result.RESET
+        cut = loss is Loss.DOWN
+        result = Result.TIMED_OUT if timed_out else Result.ABORTED if cut else Result.RESET
         if self._stage is RESPONDING:
             self._lease = lease
-            self._finish("sD" if timed_out else "SD", result)
+            self._finish("sD" if timed_out else "DD" if cut else "SD", result)
             return
         give_back(lease, self.access, Outcome(result))
         # An idle connection that had died is nobody's failure: that retry is not counted.
-        if self._may_repeat(loss) and (self._reused or self._search().another_try(lease.server)):
+        if self._may_repeat(loss) and (self._reused or self._search().another_try(lease.server, repeats=True)):
             self._stage = PLACING
             self._fresh = True
             self._client.release()  # the connection that held it back is gone
@@ -483,13 +491,24 @@ class Exchange:
             self._fail(504, "sH")
         elif loss is Loss.BAD:
             self._fail(502, "PH")
+        elif cut:
+            self._fail(503, "DH")
         else:
             self._fail(502, "SH")
+
+    def server_down(self) -> None:
+        """Its server is down, and what goes on there is cut off (`on-marked-down`): do it elsewhere, or end."""
+        connection = self._connection
+        if connection is None or self._stage is TUNNEL:
+            self.client_lost("D")
+        else:
+            connection.close()
+            self.server_lost(connection, Loss.DOWN, "")
 
     def _may_repeat(self, loss: Loss) -> bool:
         """No byte of the answer has gone out. Sending again must do no harm, and the body must be at hand."""
         clean = not (self._lost_body or self._hinted)
-        return loss in (Loss.CLOSED, Loss.RESET) and self.request.idempotent and clean
+        return loss in (Loss.CLOSED, Loss.RESET, Loss.DOWN) and self.request.idempotent and clean
 
     def client_lost(self, letter: str = "C") -> None:
         """The client is gone (`C`), or too slow (`c`), or an operator cut it off (`K`)."""

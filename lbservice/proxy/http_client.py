@@ -46,6 +46,8 @@ class Loss(Enum):
     TIMED_OUT = "timed out"
     BAD = "bad"
     """It sent what is no valid response."""
+    DOWN = "down"
+    """We cut it off, because the server is down."""
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)

@@ -534,6 +534,11 @@ class HttpServerProtocol(Protocol):
         if self.exchange is not None and self.exchange.uses(server):
             self.abort()
 
+    def marked_down(self, server: Server) -> None:
+        """`server` is down, and what uses it is to end."""
+        if self.exchange is not None and self.exchange.uses(server):
+            self.exchange.server_down()
+
     # -- from the reactor ------------------------------------------------------------------
 
     def readConnectionLost(self) -> None:

@@ -114,6 +114,11 @@ class FrontendFactory(ServerFactory):
         for connection in list(self._connections):
             connection.cut(server)
 
+    def marked_down(self, server: Server) -> None:
+        """End what uses this server, which has gone down."""
+        for connection in list(self._connections):
+            connection.marked_down(server)
+
     # -- who may come in: a Door for the transport and for Admission ---------------------------
 
     @property

@@ -44,7 +44,8 @@ class Unplaced(Exception):
 class Placement(Generic[Connection]):
     """The servers that one request has tried, and the search for the next.
 
-    `idle(server)` gives a connection at hand, or None; `make(server)` the protocol to dial with.
+    `idle(server)` gives a connection at hand, or None; `make(server)` the protocol to dial with; `rank()` the
+    request's class, if it has to queue.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Placement(Generic[Connection]):
         access: Access,
         idle: Callable[[Server], Connection | None],
         make: Callable[[Server], Connection],
+        rank: Callable[[], int] | None = None,
     ) -> None:
         self.waiting = False
         """Is it in the backend's queue now?"""
@@ -66,10 +68,26 @@ class Placement(Generic[Connection]):
         self._access = access
         self._idle = idle
         self._make = make
+        self._rank = rank
         self._tried: tuple[Server, ...] = ()
+        self._repeating = False
+        """Does the backend's retry budget count this request now?"""
 
     async def place(self, lease: Lease | None = None) -> tuple[Lease, Connection]:
         """A lease, beginning with `lease` if there is one, and a connection to its server. Raises Unplaced."""
+        try:
+            lease, connection = await self._place(lease)
+        except BaseException:
+            if self._repeating:
+                self._repeating = False
+                self._backend.budget.give_back()
+            raise
+        if self._repeating:  # from now on the lease stands for it
+            self._repeating = False
+            lease = lease.repeats()
+        return lease, connection
+
+    async def _place(self, lease: Lease | None) -> tuple[Lease, Connection]:
         access, backend = self._access, self._backend
         while True:
             if lease is None:
@@ -90,20 +108,24 @@ class Placement(Generic[Connection]):
                 except DialError as error:
                     give_back(lease, access, Outcome(Result.ABORTED if error.local else Result.CONNECT_FAILED))
                     lease = None
-                    if not self.another_try(server):
+                    if not self.another_try(server, repeats=False):
                         raise Unplaced("RC" if error.local else "sC" if error.timed_out else "SC") from error
                     if error.local:
                         await self._make_room(error)
                     continue
             return lease, connection
 
-    def another_try(self, failed: Server) -> bool:
-        """Is a retry left? Counts it, and keeps it away from the servers that have failed."""
-        if len(self._tried) >= self._backend.settings.retries:
+    def another_try(self, failed: Server, *, repeats: bool) -> bool:
+        """Is a retry left? Counts it, and keeps it away from the servers that have failed.
+
+        `repeats`: the server has had the request, so that another one is to do the same again. Place it then at once.
+        """
+        backend = self._backend
+        if len(self._tried) >= backend.settings.retries or not backend.retry(failed, repeats=repeats):
             return False
         self._tried += (failed,)
         self._access.retries += 1
-        self._backend.retries += 1
+        self._repeating = self._repeating or repeats
         return True
 
     async def _make_room(self, error: DialError) -> None:
@@ -129,7 +151,8 @@ class Placement(Generic[Connection]):
         if backend.queue_full:
             raise Unplaced("SQ")
         granted: Deferred[Lease | None] = Deferred(lambda _: backend.leave(ticket))
-        ticket = backend.wait(self._info, granted.callback, self._tried)
+        rank = 0 if self._rank is None else self._rank()
+        ticket = backend.wait(self._info, granted.callback, self._tried, rank)
         self._access.backend_queue = ticket.place
         granted.addTimeout(backend.settings.queue_patience, cast(IReactorTime, self._clock))
         self.waiting = True

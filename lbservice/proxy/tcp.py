@@ -173,6 +173,11 @@ class TcpServerProtocol(_End, Protocol):
         if self.session.uses(server):
             self.abort()
 
+    def marked_down(self, server: Server) -> None:
+        """`server` is down, and what uses it is to end."""
+        if self.session.uses(server):
+            self.session.end("DD")
+
 
 @implementer(IHalfCloseableProtocol)
 class TcpClientProtocol(_End, DialedProtocol):

@@ -16,7 +16,7 @@ from lbservice.core.agent import Agent
 from lbservice.core.backend import Backend
 from lbservice.core.frontend import Frontend, Process
 from lbservice.core.health import Health
-from lbservice.core.server import Server
+from lbservice.core.server import Admin, Server
 from lbservice.core.settings import BackendSettings, ServerSettings, Settings
 from lbservice.errors import StartError
 from lbservice.proxy.admission import Admission
@@ -27,6 +27,9 @@ from lbservice.services import checks
 from lbservice.services.agent import AgentCheck
 from lbservice.services.eventlog import EventLog
 from lbservice.services.monitor import HealthMonitor, words
+from lbservice.services.passive import PassiveHealth
+from lbservice.services.retrylog import RetryLog
+from lbservice.services.slowstart import SlowStart
 
 
 class Balancer(Service):
@@ -49,7 +52,10 @@ class Balancer(Service):
         self.clock = clock
         self.pool = IdlePool()
         self.random = random or Random()
-        self.monitor = HealthMonitor(clock, self.random, self.pool.drop)
+        self.monitor = HealthMonitor(clock, self.random, self._went_down, self._came_back)
+        self.slowstart = SlowStart(clock)
+        self.passive = PassiveHealth(clock, self.monitor, self.slowstart.begin)
+        self.retrylog = RetryLog(clock)
         self.backends: dict[str, Backend] = {}
         self.frontends: dict[str, Frontend] = {}
         self._factories: list[FrontendFactory] = []
@@ -76,8 +82,16 @@ class Balancer(Service):
     # -- servers ---------------------------------------------------------------------------
 
     def _make_backend(self, settings: BackendSettings) -> None:
-        backend = Backend(settings, policies.make(settings.balance), emptied=self._emptied, gone=self._gone)
+        backend = Backend(
+            settings,
+            policies.make(settings.balance),
+            emptied=self._emptied,
+            gone=self._gone,
+            panicked=self._panicked,
+            retried=self.retrylog.retried,
+        )
         self.backends[settings.name] = backend
+        self.passive.attend(backend)
         for number, server_settings in enumerate(settings.servers):
             # The first checks are spread over one interval, so that they do not come in bursts.
             self.add_server(backend, server_settings, number * settings.check.inter / len(settings.servers))
@@ -98,6 +112,8 @@ class Balancer(Service):
         agent = backend.settings.agent
         if agent is not None:
             server.agent = Agent()
+        if self.running:  # what is there from the start is warm, or all are cold
+            self.slowstart.begin(backend, server)
         backend.add(server)
         if check is not None:
             self.monitor.watch(backend, server, check, delay)
@@ -114,7 +130,35 @@ class Balancer(Service):
             for factory in self._factories:
                 factory.cut(server)
 
+    def set_admin(self, server: Server, admin: Admin, actor: str) -> None:
+        """What an operator wants of a server from now on; to be ready ends an ejection, too."""
+        backend, before = self.backends[server.backend], server.admin
+        if admin is Admin.READY:
+            self.passive.pardon(backend, server, actor)
+        server.admin = admin
+        if admin is Admin.MAINT:
+            self.pool.drop(server)
+            self.slowstart.end(server)
+        elif before is Admin.MAINT:
+            self.monitor.doubt(server)
+            if server.available:
+                self.slowstart.begin(backend, server)
+        backend.refresh()
+
+    def _went_down(self, server: Server) -> None:
+        self.pool.drop(server)
+        self.slowstart.end(server)
+        if self.backends[server.backend].settings.cut_when_down:
+            for factory in self._factories:
+                factory.marked_down(server)
+
+    def _came_back(self, server: Server) -> None:
+        if server.available:
+            self.slowstart.begin(self.backends[server.backend], server)
+
     def _gone(self, server: Server) -> None:
+        self.slowstart.end(server)
+        self.passive.forget(server)
         self.monitor.forget(server)
         self.pool.drop(server)
         self.log.info("server {server} is gone", event="server-gone", server=server.path)
@@ -126,6 +170,30 @@ class Balancer(Service):
             self.log.warn("backend {backend} has no server available", event="backend-down", backend=backend.name)
         else:
             self.log.info("backend {backend} has a server again", event="backend-up", backend=backend.name)
+
+    def _panicked(self, backend: Backend) -> None:
+        if not self.running:
+            return
+        servers = backend.mains
+        up = sum(server.available for server in servers)
+        if backend.panicking:
+            self.log.warn(
+                "backend {backend} panics: only {up} of {servers} servers can be used, less than {share:.0%};"
+                " all are used, whatever their health",
+                event="panic",
+                backend=backend.name,
+                up=up,
+                servers=len(servers),
+                share=backend.settings.panic,
+            )
+        else:
+            self.log.info(
+                "backend {backend} panics no more: {up} of {servers} servers can be used",
+                event="panic-over",
+                backend=backend.name,
+                up=up,
+                servers=len(servers),
+            )
 
     # -- life ------------------------------------------------------------------------------
 
@@ -170,6 +238,8 @@ class Balancer(Service):
     def stopService(self) -> Deferred[None]:
         super().stopService()
         self.monitor.stopService()
+        self.passive.stop()
+        self.slowstart.stop()
         return Deferred.fromCoroutine(self._stop())
 
     def hurry(self) -> None:
@@ -195,6 +265,7 @@ class Balancer(Service):
             late.cancel()
         cut = sum(factory.abort() for factory in self._factories)
         self.pool.close()
+        self.retrylog.stop()
         self.log.info(
             "stopped after {uptime}, {cut} connections cut",
             event="stopped",

@@ -16,6 +16,7 @@ from lbservice.core.server import Admin, Server
 from lbservice.core.settings import ServerSettings
 from lbservice.errors import ControlError
 from lbservice.services.balancer import Balancer
+from lbservice.services.monitor import words
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +211,11 @@ class Control:
         server = self._server(path)
         if server.leaving:
             raise ControlError(f"{path}: being removed; add it again when it is gone")
-        before, server.admin = server.admin, admin
-        self.balancer.backends[server.backend].refresh()
-        return self._done(Change(f"set to {admin.value}", path, before.value, admin.value, actor))
+        before = server.admin.value
+        if admin is Admin.READY and server.ejection is not None:
+            before = "ejected" if server.admin is admin else f"{before}, ejected"
+        self.balancer.set_admin(server, admin, actor)
+        return self._done(Change(f"set to {admin.value}", path, before, admin.value, actor))
 
     def _done(self, change: Change) -> Change:
         if change.changed:
@@ -254,7 +257,7 @@ class Control:
             server=server.path,
             address=server.settings.address,
             state=server.state,
-            reason=server.reason,
+            reason=self._reason(server, now),
             since=now - server.health.since,
             last_check=f"{last.code} {milliseconds(last.duration)}" if last is not None else "-",
             weight=server.weight,
@@ -262,6 +265,14 @@ class Control:
             requests=server.requests,
             errors=server.connect_errors + server.timeouts + server.resets,
         )
+
+    @staticmethod
+    def _reason(server: Server, now: float) -> str:
+        """Why it is as it is: of its health, or of the time that it is put out for."""
+        ejection = server.ejection
+        if ejection is None or not server.health.up:
+            return server.reason
+        return f"back in {words(max(0.0, ejection.until - now))}: {ejection.why}"
 
 
 def milliseconds(seconds: float) -> str:

@@ -7,6 +7,7 @@ from random import Random
 from typing import cast
 
 from twisted.application.service import Service
+from twisted.internet.base import DelayedCall
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -28,15 +29,24 @@ SELDOM = 10.0
 
 
 class HealthMonitor(Service):
-    """Watches servers. `down(server)` is called when one goes down, after its backend has been told."""
+    """Watches servers. `up(server)` is called when one comes back, before its backend is told, and `down(server)` when
+    one goes down, after that. The first check of a server brings nobody back: before it nothing was known.
+    """
 
     name = "monitor"
     log = Logger()
 
-    def __init__(self, clock: Clock, random: Random, down: Callable[[Server], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        random: Random,
+        down: Callable[[Server], None],
+        up: Callable[[Server], None] = lambda server: None,
+    ) -> None:
         self._clock = clock
         self._random = random
         self._down = down
+        self._up = up
         self._rounds: dict[Server, _Rounds] = {}
         self._agents: dict[Server, _Rounds] = {}
         self._complains = Seldom(SELDOM)
@@ -95,6 +105,7 @@ class HealthMonitor(Service):
         """Take one result in, and tell the backend and the log when the server's state flips."""
         health = server.health
         since, before, word = health.since, health.up, health.word
+        first = not health.history
         last = health.history[-1].code if health.history else ""
         if not health.observe(result):
             if backend.settings.check.log and (health.word != word or result.code != last):
@@ -112,9 +123,39 @@ class HealthMonitor(Service):
             detail=result.detail,
             took=result.duration,
         )
+        if health.up and not first:
+            self._up(server)
         backend.refresh()
         if not health.up:
             self._down(server)
+
+    def suspect(self, backend: Backend, server: Server, why: str, on_error: str) -> None:
+        """Requests say that a server is ill: take it as `on_error` says (HAProxy's on-error), and ask it soon.
+
+        One that is down already, or that nobody asks, is left alone: nothing would bring it up again.
+        """
+        rounds = self._rounds.get(server)
+        if rounds is None or not (self.running and server.health.up) or server.admin is Admin.MAINT:
+            return
+        self.log.info(
+            "server {server} has failed: {why}; {action}",
+            event="observed",
+            server=server.path,
+            why=why,
+            action=on_error,
+        )
+        if on_error != "fastinter":
+            server.health.accuse(on_error)
+            self.observe(backend, server, CheckResult(False, "HANA", why, self._clock.seconds(), 0.0))
+        if backend.settings.check.fastinter is not None:
+            rounds.hasten(backend.settings.check.fastinter)
+
+    def doubt(self, server: Server) -> None:
+        """Nobody has looked at it for a while: ask it now, and let the answer decide alone."""
+        rounds = self._rounds.get(server)
+        if rounds is not None:
+            server.health.doubt()
+            rounds.hasten(0.0)
 
     def _tell_result(self, server: Server, result: CheckResult) -> None:
         self.log.info(
@@ -146,6 +187,8 @@ class HealthMonitor(Service):
                     before=words_before or "ready",
                     state=server.state,
                 )
+            if agent.up and not was_up and server.health.up:
+                self._up(server)
             backend.refresh()
             if was_up and not agent.up:
                 self._down(server)
@@ -203,6 +246,15 @@ class _Rounds:
             self._loop.stop()
         if self._asking is not None:
             self._asking.cancel()
+
+    def hasten(self, delay: float) -> None:
+        """Ask in `delay` seconds, if it is not asked earlier or right now."""
+        first = self._first
+        call = cast(DelayedCall | None, first if first is not None and first.active() else self._loop.call)
+        if self._stopped or call is None or not call.active():
+            return
+        if delay < call.getTime() - self._monitor._clock.seconds():
+            call.reset(delay)
 
     def _begin(self) -> None:
         self._loop.start(self._inter)

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from lbservice.core.backend import Backend
 from lbservice.core.frontend import Frontend, Process
 from lbservice.core.health import Health
-from lbservice.core.server import Server
+from lbservice.core.server import Admin, Server
 from lbservice.core.settings import BackendSettings, FrontendSettings, Listen, ServerSettings
 from lbservice.policies import make
 from lbservice.services.balancer import Balancer
@@ -35,6 +35,10 @@ class FakeBalancer:
         server = Server(backend.name, settings, Health(now=self.clock.seconds()))
         backend.add(server)
         return server
+
+    def set_admin(self, server: Server, admin: Admin, actor: str) -> None:
+        server.admin = admin
+        self.backends[server.backend].refresh()
 
     def remove_server(self, server: Server, *, now: bool) -> None:
         self.backends[server.backend].remove(server)

@@ -4,7 +4,7 @@ import pytest
 
 from lbservice.core.agent import Agent, Said
 from lbservice.core.health import HISTORY
-from lbservice.core.server import Admin, Server
+from lbservice.core.server import Admin, Ejection, Server
 from tests.core.build import failed, make_server, passed
 
 
@@ -112,6 +112,15 @@ class TestWords:
         assert server.reason == "agent: drain 50% maxconn:3 (new version); L7OK status 200"
         server.admin = Admin.MAINT
         assert (server.state, server.reason[:12]) == ("MAINT", "agent: drain")
+
+    def test_what_it_says_comes_before_what_errors_say(self, server: Server) -> None:
+        server.ejection = Ejection(10.0, "5 errors in a row")
+        assert (server.state, server.available) == ("EJECTED", False)
+        hears(server, hold="drain")
+        assert (server.state, server.available) == ("DRAIN (agent)", False)
+        server.ejection = None
+        hears(server, hold="ready", word="down")
+        assert (server.well, server.wanted) == (False, True)
 
     def test_only_maintenance_is_without_checks(self) -> None:
         agent = Agent()

@@ -9,14 +9,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from lbservice import policies
-from lbservice.core.backend import Lease, Ticket
+from lbservice.core.backend import Backend, Lease
 from lbservice.core.pick import Outcome, Result
-from lbservice.core.server import Admin, Server
-from tests.core.build import CLIENT, GOOD, make_backend, make_server
+from lbservice.core.queue import Ticket
+from lbservice.core.server import Admin, Ejection, Server
+from lbservice.core.settings import BackendSettings, PrioritySettings
+from tests.core.build import CLIENT, GOOD, make_server
+
+CLASSES = PrioritySettings("X-Priority", ("high", "normal", "low"), 1)
 
 
 class BackendMachine(RuleBasedStateMachine):
     """Clients, checks and operators at one backend; the model beside it is lists of who has and who waits."""
+
+    panic = 0.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,8 +35,14 @@ class BackendMachine(RuleBasedStateMachine):
         self.lent = 0
         self.removed: list[Server] = []
         self.avoids: dict[int, tuple[Server, ...]] = {}
+        self.ranks: dict[int, int] = {}
         self.numbers = iter(range(1, 10_000))
-        self.backend = make_backend(policy=self.make_policy(), emptied=self.emptied, gone=self.gone.append)
+        self.backend = Backend(
+            BackendSettings("app", priority=CLASSES, panic=self.panic),
+            self.make_policy(),
+            emptied=self.emptied,
+            gone=self.gone.append,
+        )
 
     def make_policy(self) -> Any:
         return policies.make("roundrobin")
@@ -44,8 +56,8 @@ class BackendMachine(RuleBasedStateMachine):
 
     # -- clients ---------------------------------------------------------------------------
 
-    @rule(data=st.data())
-    def request(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), rank=st.integers(0, 2))
+    def request(self, data: st.DataObject, rank: int) -> None:
         avoid = tuple(data.draw(st.lists(st.sampled_from(list(self.backend) or [make_server()]), max_size=2)))
         suiting = self.suiting(avoid)
         lease = self.backend.acquire(CLIENT, avoid)
@@ -57,10 +69,12 @@ class BackendMachine(RuleBasedStateMachine):
         assert not suiting
         if self.backend.available:
             me = next(self.numbers)
+            before = sum(self.ranks[who] <= rank for who in self.queue)
             self.queue.append(me)
             self.avoids[me] = avoid
-            self.tickets[me] = self.backend.wait(CLIENT, lambda lease: self.granted(me, lease), avoid)
-            assert self.tickets[me].place == len(self.queue) - 1
+            self.ranks[me] = rank
+            self.tickets[me] = self.backend.wait(CLIENT, lambda lease: self.granted(me, lease), avoid, rank)
+            assert self.tickets[me].place == before
 
     def suiting(self, avoid: tuple[Server, ...]) -> list[Server]:
         """The servers with room that such a request may have."""
@@ -70,7 +84,7 @@ class BackendMachine(RuleBasedStateMachine):
     def granted(self, who: int, lease: Lease | None) -> None:
         assert who in self.queue, f"{who} was told twice, or had left"
         # Only a server that was taken meanwhile could have suited an older one.
-        older = self.queue[: self.queue.index(who)]
+        older = [each for each in self.queue[: self.queue.index(who)] if self.ranks[each] == self.ranks[who]]
         self.queue.remove(who)
         assert not any(lease is None or self.takes(each, lease.server) for each in older), "not the oldest"
         if lease is None:
@@ -121,6 +135,18 @@ class BackendMachine(RuleBasedStateMachine):
         self.backend.refresh()
 
     @precondition(lambda self: self.backend.servers)
+    @rule(data=st.data(), ramp=st.sampled_from([0.1, 0.5, 1.0]))
+    def ramp(self, data: st.DataObject, ramp: float) -> None:
+        self.one_of(data).ramp = ramp
+        self.backend.refresh()
+
+    @precondition(lambda self: self.backend.servers)
+    @rule(data=st.data(), out=st.booleans())
+    def eject(self, data: st.DataObject, out: bool) -> None:
+        self.one_of(data).ejection = Ejection(1.0, "5 errors in a row") if out else None
+        self.backend.refresh()
+
+    @precondition(lambda self: self.backend.servers)
     @rule(data=st.data(), admin=st.sampled_from(Admin))
     def administer(self, data: st.DataObject, admin: Admin) -> None:
         server = self.one_of(data)
@@ -151,7 +177,12 @@ class BackendMachine(RuleBasedStateMachine):
     def the_tuples_are_in_step(self) -> None:
         usable = [server for server in self.backend if server.available]
         main = [server for server in usable if not server.settings.backup]
-        assert list(self.backend.available) == (main or usable)
+        wanted = [server for server in self.backend if server.wanted]
+        mains = [server for server in wanted if not server.settings.backup] or wanted
+        few = len([server for server in mains if server in usable]) < self.panic * len(mains)
+        panic = few and all(server in mains for server in usable)
+        assert self.backend.panicking == panic
+        assert list(self.backend.available) == (mains if panic else main or usable)
         assert list(self.backend.candidates) == [server for server in self.backend.available if not server.full]
         assert self.empty == (not self.backend.available)
 
@@ -184,9 +215,15 @@ class LeastConnMachine(BackendMachine):
         return policies.make("leastconn")
 
 
+class PanickingMachine(BackendMachine):
+    panic = 0.5
+
+
 STEPS = settings(max_examples=50, stateful_step_count=40, derandomize=True, deadline=None)
 
 TestRoundRobinBackend = BackendMachine.TestCase
 TestRoundRobinBackend.settings = STEPS
 TestLeastConnBackend = LeastConnMachine.TestCase
 TestLeastConnBackend.settings = STEPS
+TestPanickingBackend = PanickingMachine.TestCase
+TestPanickingBackend.settings = STEPS

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lbservice.core.server import Admin
+from lbservice.core.server import Admin, Ejection
 from tests.core.build import failed, make_server
 
 
@@ -67,3 +67,45 @@ class TestIdentity:
         server = make_server(weight=5)
         server.weight = 7
         assert server.settings.weight == 5
+
+
+class TestSlowStart:
+    """A part of its weight and its maxconn for a while, whatever people change meanwhile."""
+
+    @pytest.mark.parametrize(
+        ("ramp", "maxconn", "effective"), [(0.1, 0, 0), (0.1, 4, 1), (0.1, 100, 10), (0.55, 4, 2), (1.0, 4, 4)]
+    )
+    def test_maxconn_is_a_part_and_never_nothing(self, ramp: float, maxconn: int, effective: int) -> None:
+        server = make_server(maxconn=maxconn)
+        server.ramp = ramp
+        assert server.maxconn == effective
+
+    def test_the_weight_that_people_want_is_not_changed_by_it(self) -> None:
+        server = make_server(weight=10)
+        server.ramp = 0.5
+        assert (server.weight, server.effective_weight) == (10, 5)
+        server.weight = 20
+        assert (server.weight, server.effective_weight) == (20, 10)
+        server.ramp = 1.0
+        assert server.effective_weight == 20
+
+    def test_its_state_says_how_far_it_is(self) -> None:
+        server = make_server()
+        server.ramp = 0.55
+        assert server.state == "UP 55%"
+        server.health.up = False
+        server.ramp = 1.0
+        assert server.state == "DOWN"
+
+
+class TestEjection:
+    def test_it_takes_nothing_new_and_says_so_unless_something_else_holds_it_back(self) -> None:
+        server = make_server()
+        server.ejection = Ejection(30.0, "5 errors in a row")
+        assert server.wanted
+        assert not server.available
+        assert server.state == "EJECTED"
+        server.health.up = False
+        assert server.state == "DOWN"
+        server.admin = Admin.DRAIN
+        assert server.state == "DRAIN"

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from math import inf
 from random import Random
 from typing import Any
 
 import pytest
 
-from lbservice.core.server import Admin
+from lbservice.core.pick import Outcome, Result
+from lbservice.core.server import Admin, Ejection, Server
+from lbservice.core.settings import PrioritySettings
 from tests.support.actors import (
     Client,
     Connection,
@@ -30,6 +33,7 @@ from tests.support.actors import (
 from tests.support.house import House
 
 MakeHouse = Callable[..., House]
+CLASSES = PrioritySettings("X-Priority", ("high", "normal", "low"), 1)
 
 
 def echo(connection: Connection) -> None:
@@ -126,6 +130,7 @@ class Visitor:
                 body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
             else:
                 framing = b"Content-Length: %d\r\n" % len(body)
+        framing += self.random.choice((b"", b"X-Priority: high\r\n", b"X-Priority: low\r\n"))
         self.client.send(b"%b %b HTTP/1.1\r\nHost: a\r\n%b\r\n%b" % (method, path, framing, body))
 
 
@@ -139,8 +144,13 @@ def test_chaos(make_house: MakeHouse, seed: int) -> None:
         timeout_connect=2.0,
         timeout_server=4.0,
         timeout_queue=3.0,
+        retry_budget=random.choice((0.2, 1.0, inf)),
+        priority=random.choice((None, CLASSES)),
+        panic=random.choice((0.0, 0.5)),
         frontend={"timeout_client": 5.0, "timeout_keep_alive": 6.0, "maxconn": random.choice((0, 0, 4))},
     )
+    if seed % 2:
+        house.backend.listeners = (lambda server, outcome: accused(house, server, outcome, random),)
     house.network.segment = random.choice((700, 1500, 1 << 20))
     house.network.capacity = random.choice((2000, 8192, 65536))
     house.network.latency = random.choice((0.0, 0.1))
@@ -159,16 +169,44 @@ def test_chaos(make_house: MakeHouse, seed: int) -> None:
             house.backend.refresh()
         if random.random() < 0.02:
             house.factory.cut(house.server(random.choice((1, 2))))
+        if random.random() < 0.04:
+            held_back(house, house.server(random.choice((1, 2, 3))), random)
         house.run(random.choice((0.0, 0.0, 0.05, 0.5, 2.0)))
         assert house.backend.in_flight == sum(server.in_flight for server in house.backend)
         assert all(server.in_flight >= 0 for server in house.backend)
         assert not house.settings.maxqueue or house.backend.waiting <= house.settings.maxqueue
-    house.run(120)  # every timeout has passed: nothing may be going on any more, though nobody has left
+    house.run(600)  # every timeout has passed: nothing may be going on any more, though nobody has left
     assert house.quiet
+    assert house.backend.budget.active == 0
     assert house.frontend.active == 0
     assert len(house.pool) == 0
     for visitor in visitors:
         truthful(visitor)
+
+
+def held_back(house: House, server: Server, random: Random) -> None:
+    """A server goes down, comes back slowly, or is put out for its errors."""
+    match random.randrange(4):
+        case 0:
+            server.health.up = False
+            house.backend.refresh()
+            house.factory.marked_down(server)
+        case 1:
+            server.health.up, server.ramp, server.ejection = True, random.choice((0.1, 1.0)), None
+        case 2:
+            server.ejection = Ejection(1.0, "errors")
+        case 3:
+            server.health.up = True
+    house.backend.refresh()
+
+
+def accused(house: House, server: Server, outcome: Outcome, random: Random) -> bool:
+    """Passive health: a failure may take its server down, in the middle of whatever is going on."""
+    if outcome.result in (Result.RESET, Result.CONNECT_FAILED, Result.TIMED_OUT) and random.random() < 0.1:
+        server.health.up = False
+        house.backend.refresh()
+        house.factory.marked_down(server)
+    return random.random() < 0.5
 
 
 def truthful(visitor: Visitor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -165,12 +166,13 @@ class TestAQuestion:
 class Home(House):
     """A balancer whose servers app/s1 and app/s2 have agents at the ports 9101 and 9102."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: Any) -> None:
         app = replace(
             SETTINGS.backends[0],
             servers=tuple(replace(each, host=f"10.0.0.{each.name[1:]}") for each in SETTINGS.backends[0].servers),
             check=CheckSettings(kind="none"),
             agent=AgentSettings((None, 9100), inter=1.0),
+            **more,
         )
         super().__init__(folder, replace(SETTINGS, backends=(app, SETTINGS.backends[1])))
         self.network.alive = {("10.0.0.1", 9100), ("10.0.0.2", 9100)}
@@ -236,6 +238,23 @@ class TestABalancer:
             home.control.ready("app/s2", actor="anna")
             assert (home["app/s2"].admin, home["app/s2"].state) == (Admin.READY, "MAINT (agent)")
             assert home.control.servers("app")[1].reason == "agent: maint; not checked"
+
+    def test_one_that_is_called_up_again_starts_slowly(self, tmp_path: Path) -> None:
+        home = Home(tmp_path, slowstart=100.0)
+        with home.running():
+            home.hears(b"50% down\n", b"up\n")
+            assert home["app/s1"].ramp == 1.0
+            home.hears(b"up\n", b"up\n")
+            assert (home["app/s1"].ramp, home["app/s1"].effective_weight) == (0.1, 0.05)
+            assert home["app/s2"].ramp == 1.0
+
+    def test_but_not_while_its_checks_find_it_down(self, tmp_path: Path) -> None:
+        home = Home(tmp_path, slowstart=100.0)
+        with home.running():
+            home.hears(b"down\n", b"up\n")
+            home["app/s1"].health.up = False
+            home.hears(b"up\n", b"up\n")
+            assert home["app/s1"].ramp == 1.0
 
     def test_the_loss_of_an_agent_is_told_once_and_changes_nothing(self, home: Home) -> None:
         with home.running(), heard("agent-lost", "agent-understood") as events:

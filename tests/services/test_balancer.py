@@ -111,3 +111,21 @@ class TestStopping:
             assert house.stop() == [1000.25]
             house.wait(10)
             assert house.clock.getDelayedCalls() == []
+
+
+class TestPanic:
+    def test_its_beginning_and_its_end_are_events(self, tmp_path: Path) -> None:
+        app, pg = SETTINGS.backends
+        house = House(tmp_path, replace(SETTINGS, backends=(replace(app, panic=0.6), pg)))
+        with house.running(), heard("panic", "panic-over", "backend-down") as events:
+            house.wait(3)
+            house.network.alive.remove(("127.0.0.1", 9001))
+            house.wait(6)
+            assert house["app/s1"].state == "DOWN"
+            assert len(house.app.available) == 2
+            house.network.alive.add(("127.0.0.1", 9001))
+            house.wait(6)
+        assert [formatEvent(event) for event in events] == [
+            "backend app panics: only 1 of 2 servers can be used, less than 60%; all are used, whatever their health",
+            "backend app panics no more: 2 of 2 servers can be used",
+        ]

@@ -76,6 +76,52 @@ class TestAdminStates:
         assert house.balancer.backends["pg"].acquire(CLIENT) is None
 
 
+class TestMaintenance:
+    def test_the_checks_pause_and_the_next_one_after_it_comes_at_once_and_decides_alone(self, house: House) -> None:
+        with house.running():
+            house.wait(3)
+            house.control.maint("app/s1", actor="anna")
+            before = len(house.network.dials_of(9001))
+            house.network.alive.remove(("127.0.0.1", 9001))
+            house.wait(60)
+            assert len(house.network.dials_of(9001)) == before
+            house.control.ready("app/s1", actor="anna")
+            house.wait(0.5)
+            assert house["app/s1"].state == "DOWN"
+
+    def test_one_that_was_down_before_is_up_with_its_first_good_check(self, house: House) -> None:
+        with house.running():
+            house.network.alive.remove(("127.0.0.1", 9001))
+            house.wait(8)
+            assert house["app/s1"].state == "DOWN"
+            house.control.maint("app/s1", actor="anna")
+            house.network.alive.add(("127.0.0.1", 9001))
+            house.wait(10)
+            house.control.ready("app/s1", actor="anna")
+            house.wait(0.5)
+            assert house["app/s1"].state == "UP"
+
+    def test_draining_changes_nothing_about_checks(self, house: House) -> None:
+        with house.running():
+            house.wait(3)
+            house.control.drain("app/s1", actor="anna")
+            before = len(house.network.dials_of(9001))
+            house.wait(6)
+            assert len(house.network.dials_of(9001)) == before + 3
+            house.control.ready("app/s1", actor="anna")
+            assert house["app/s1"].state == "UP"
+
+    def test_idle_connections_are_closed_in_maintenance_only(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dropped: list[str] = []
+        monkeypatch.setattr(house.balancer.pool, "drop", lambda server: dropped.append(server.path))
+        house.control.drain("app/s1", actor="anna")
+        assert dropped == []
+        house.control.maint("app/s2", actor="anna")
+        assert dropped == ["app/s2"]
+
+
 class TestWeight:
     @pytest.mark.parametrize("weight", [0, 1, 256])
     def test_from_0_to_256(self, house: House, weight: int) -> None:

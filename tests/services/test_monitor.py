@@ -341,6 +341,100 @@ class TestALackOfOurs:
         ] * 2
 
 
+class TestSuspicion:
+    """Requests, or an operator, give the monitor a reason to look again."""
+
+    def make(self, fastinter: float = 2.0) -> tuple[Ward, Server, FakeCheck]:
+        ward = Ward(inter=2.0, fastinter=fastinter)
+        server, check_ = ward.admit()
+        ward.monitor.startService()
+        ward.wait(1)
+        return ward, server, check_
+
+    def test_a_failed_check_is_kept_among_the_others(self) -> None:
+        ward, server, _ = self.make()
+        ward.monitor.suspect(ward.backend, server, "10 errors in a row", "fail-check")
+        assert server.health.word == "UP 2/3"
+        assert str(server.health.history[-1]) == "HANA 10 errors in a row"
+
+    @pytest.mark.parametrize(
+        ("on_error", "word"),
+        [("fastinter", "UP"), ("fail-check", "UP 2/3"), ("sudden-death", "UP 1/3"), ("mark-down", "DOWN")],
+    )
+    def test_each_action(self, on_error: str, word: str) -> None:
+        ward, server, _ = self.make()
+        ward.monitor.suspect(ward.backend, server, "errors", on_error)
+        assert server.health.word == word
+        assert ward.down == ([("s1", 0)] if word == "DOWN" else [])
+
+    def test_the_next_check_is_hastened_to_fastinter_and_never_delayed(self) -> None:
+        ward, server, check = self.make(fastinter=0.5)
+        ward.monitor.suspect(ward.backend, server, "errors", "fail-check")
+        ward.wait(0.75)
+        assert check.begun == [0.0, 1.5]
+        ward.wait(1)
+        ward.monitor.suspect(ward.backend, server, "errors", "fastinter")
+        ward.wait(4)
+        assert check.begun[2] == 3.25, "not 3.5, as it would have been"
+        gaps = [later - earlier for earlier, later in zip(check.begun, check.begun[1:], strict=False)]
+        assert max(gaps) <= 2.25
+
+    def test_one_that_is_being_asked_is_not_asked_twice(self) -> None:
+        ward, server, check = self.make(fastinter=0.5)
+        check.takes = 1.5
+        ward.wait(1.5)
+        assert check.running == 1
+        ward.monitor.suspect(ward.backend, server, "errors", "fail-check")
+        ward.monitor.doubt(server)
+        ward.wait(10)
+        assert check.most_running == 1
+
+    def test_one_that_is_down_or_in_maintenance_or_not_watched_is_not_suspected(self) -> None:
+        ward, server, _ = self.make()
+        server.admin = Admin.MAINT
+        ward.monitor.suspect(ward.backend, server, "errors", "mark-down")
+        assert server.health.up
+        server.admin = Admin.READY
+        ward.monitor.forget(server)
+        ward.monitor.suspect(ward.backend, server, "errors", "mark-down")
+        assert server.health.up
+
+    @pytest.mark.parametrize(("up", "passes"), [(True, False), (False, True)])
+    def test_in_doubt_the_next_check_comes_at_once_and_decides_alone(self, up: bool, passes: bool) -> None:
+        ward, server, check = self.make()
+        server.health.up = up
+        check.passes = passes
+        ward.monitor.doubt(server)
+        ward.wait(0.25)
+        assert len(check.begun) == 2
+        assert server.health.up == passes
+
+
+class TestComingBack:
+    def test_is_told_before_the_backend_hears_of_it(self) -> None:
+        ward = Ward(rise=1, fall=1, inter=1.0)
+        back: list[tuple[str, int]] = []
+        ward.monitor._up = lambda server: back.append((server.name, len(ward.backend.available)))
+        _, check = ward.admit()
+        check.passes = False
+        ward.monitor.startService()
+        ward.wait(0.5)
+        check.passes = True
+        ward.wait(3)
+        assert back == [("s1", 0)]
+
+    def test_the_first_check_brings_nobody_back(self) -> None:
+        ward = Ward(inter=1.0)
+        back: list[Server] = []
+        ward.monitor._up = back.append
+        server, _ = ward.admit()
+        server.health.up, server.health.streak = False, 1
+        ward.monitor.startService()
+        ward.wait(0.5)
+        assert server.health.up
+        assert back == []
+
+
 class BrokenCheck:
     """Breaks its promise never to raise, the first time."""
 
