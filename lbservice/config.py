@@ -17,6 +17,7 @@ from lbservice.core.health import ON_ERROR
 from lbservice.core.passive import ERRORS, LAYERS
 from lbservice.core.pick import NOTHING
 from lbservice.core.settings import (
+    AgentSettings,
     BackendSettings,
     CheckSettings,
     Conditions,
@@ -35,7 +36,6 @@ from lbservice.phrases import (
     Convert,
     attempt,
     parse_balance,
-    parse_check,
     parse_listens,
     parse_manhole,
     parse_priority,
@@ -44,6 +44,7 @@ from lbservice.phrases import (
     retry_budget,
 )
 from lbservice.policies import POLICIES, spec
+from lbservice.questions import parse_check, parse_send
 from lbservice.routing import (
     methods,
     parse_edit,
@@ -66,6 +67,7 @@ from lbservice.values import (
     share,
     size,
     switch,
+    via,
 )
 
 __all__ = ["load", "parse", "parse_address", "parse_server"]
@@ -162,6 +164,14 @@ CHECK: Keys = {
     "downinter": ("downinter", duration),
     "timeout check": ("timeout", duration),
     "init-state": ("init_up", switch("up", "down")),
+    "check-via": ("via", via),
+    "log-health-checks": ("log", switch("on", "off")),
+}
+
+AGENT: Keys = {
+    "agent-check": ("via", via),
+    "agent-inter": ("inter", duration),
+    "agent-send": ("send", parse_send),
 }
 
 OBSERVE: Keys = {
@@ -180,7 +190,7 @@ OUTLIER: Keys = {
 
 SECTIONS: Mapping[str, Mapping[str, Any]] = {
     "frontend": {**FRONTEND, **LIMITS, **RULES, **EDITS},
-    "backend": {**BACKEND, **CHECK, **OBSERVE, **OUTLIER, **SERVERS, **EDITS},
+    "backend": {**BACKEND, **CHECK, **AGENT, **OBSERVE, **OUTLIER, **SERVERS, **EDITS},
     "loadbalancer": LOADBALANCER,
     "manhole": MANHOLE,
 }
@@ -319,6 +329,7 @@ def _backend(draft: _Draft, policies: Collection[str]) -> BackendSettings:
     if not draft.section.get("sticky"):
         draft.refuse({"sticky-key"}, "only with a sticky cookie; add e.g. sticky = cookie SRV")
     check = CheckSettings(**values.pop("check", {}), **draft.values(CHECK))
+    values["agent"] = draft.option(AGENT, "agent-check", AgentSettings)
     values["observe"] = draft.option(OBSERVE, "observe", ObserveSettings)
     values["outlier"] = draft.option(OUTLIER, "outlier", OutlierSettings)
     if values["observe"] and check.kind == "none":

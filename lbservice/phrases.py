@@ -1,4 +1,4 @@
-"""Values of several words: a server, a list of listening addresses, a check, a policy, the manhole's address.
+"""Values of several words: a server, a list of listening addresses, a policy, the manhole's address.
 
 Like `values`, but a ValueError from here carries one sentence per mistake in its `args`.
 """
@@ -19,12 +19,14 @@ from lbservice.values import (
     choice,
     count,
     duration,
+    host_field,
     listen_address,
     name,
     parse_address,
     readable_file,
     share,
     switch,
+    via,
 )
 
 T = TypeVar("T")
@@ -33,30 +35,11 @@ Options = Mapping[str, tuple[str, Convert | bool]]
 """Word -> field and value: `word=TEXT` read by a Convert, or a bare `word` that stands for a bool."""
 
 
-def host_field(text: str) -> str:
-    """A name as it stands in a Host field or in SNI."""
-    if not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]+", text):
-        raise ValueError(f"{text} is no host name")
-    return text
-
-
 def cookie_path(text: str) -> str:
     """A path as it stands in Set-Cookie."""
     if not re.fullmatch(r"/[!-:<-~]*", text):
         raise ValueError("a path starts with / and is plain ASCII without ;")
     return text
-
-
-def statuses(text: str) -> tuple[tuple[int, int], ...]:
-    """Inclusive ranges from `200` or `200-299,304`."""
-    ranges = []
-    for part in text.split(","):
-        match = re.fullmatch(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?", part)
-        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if low > high:
-            raise ValueError(f"'{part}' is no status; write e.g. expect 200 or expect 200-299,304")
-        ranges.append((low, high))
-    return tuple(ranges)
 
 
 SERVER: Options = {
@@ -69,6 +52,7 @@ SERVER: Options = {
     "verify": ("verify", switch("yes", "no")),
     "ca": ("ca", readable_file),
     "sni": ("sni", host_field),
+    "check-via": ("check_via", via),
 }
 
 LISTEN: Options = {
@@ -84,8 +68,6 @@ STICKY: Options = {
     "path": ("path", cookie_path),
     "domain": ("domain", host_field),
 }
-
-CHECK: Mapping[str, Convert] = {"host": host_field, "expect": statuses}
 
 
 def parse_server(server: str, text: str) -> ServerSettings:
@@ -156,30 +138,6 @@ def attempt(convert: Callable[[str], T], text: str, mistakes: list[str], prefix:
     except ValueError as error:
         mistakes.extend(f"{prefix}{sentence}" for sentence in error.args)
         return None
-
-
-def parse_check(text: str) -> dict[str, Any]:
-    """`tcp`, `none` or `http METHOD PATH [host NAME] [expect STATUSES]` as fields of CheckSettings."""
-    kind, *words = text.split() or [""]
-    choice("check", ("tcp", "http", "none"))(kind)
-    if kind != "http":
-        if words:
-            raise ValueError(f"{kind} takes nothing after it; take out '{' '.join(words)}'")
-        return {"kind": kind}
-    if len(words) < 2 or len(words) % 2:
-        raise ValueError("write http METHOD PATH [host NAME] [expect STATUS], e.g. http GET /health expect 200")
-    method, path, *pairs = words
-    if not re.fullmatch(r"[A-Z][A-Z-]*", method):
-        raise ValueError(f"'{method}' is no method; write it in capitals, e.g. GET or HEAD")
-    if not re.fullmatch(r"/[!-~]*", path):
-        raise ValueError(f"the path '{path}' must start with / and be plain ASCII")
-    values: dict[str, Any] = {"kind": kind, "method": method, "path": path}
-    for word, value in zip(pairs[::2], pairs[1::2], strict=True):
-        choice(f"word '{word}'", CHECK)(word)
-        if word in values:
-            raise ValueError(f"{word} is given twice")
-        values[word] = CHECK[word](value)
-    return values
 
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"

@@ -125,6 +125,13 @@ def bound(text: str) -> int:
     return int(text)
 
 
+def host_field(text: str) -> str:
+    """A name as it stands in a Host field or in SNI."""
+    if not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]+", text):
+        raise ValueError(f"{text} is no host name")
+    return text
+
+
 def networks(text: str) -> tuple[str, ...]:
     """Networks in canonical form (`10.0.0.0/8`, `::1/128`), from a list with commas or spaces."""
     if not (words := text.replace(",", " ").split()):
@@ -157,6 +164,11 @@ def parse_address(text: str) -> tuple[str, int]:
         if re.fullmatch(r"[0-9.]+", host):
             _ip(host, 4)
     return host, _port(port, 1)
+
+
+def via(text: str) -> tuple[str | None, int]:
+    """(host, port) from `HOST:PORT` or `PORT`; the host is None when only a port is given."""
+    return (None, _port(text, 1)) if re.fullmatch(r"[0-9]+", text) else parse_address(text)
 
 
 def listen_address(text: str) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from lbservice.config import SECTIONS, load, parse, parse_address, parse_server
 from lbservice.core.settings import (
+    AgentSettings,
     BackendSettings,
     CheckSettings,
     Conditions,
@@ -32,9 +33,11 @@ from lbservice.core.settings import (
     ServerSettings,
     ServerTls,
     Settings,
+    Step,
     StickySettings,
 )
 from lbservice.errors import ConfigError, Problem
+from lbservice.questions import HTTP_EXAMPLE, HTTP_FORM
 from lbservice.values import duration, size
 
 HOME = Path(__file__).parent.parent
@@ -136,6 +139,11 @@ class TestWhatIsUnderstood:
             "downinter = 10s",
             "timeout check = 2s",
             "init-state = down",
+            "check-via = 9100",
+            "log-health-checks = on",
+            "agent-check = 10.0.0.5:8090",
+            "agent-inter = 5s",
+            'agent-send = "state of {server}\\n"',
             "retries = 0",
             "maxqueue = 50",
             "timeout connect = 1s",
@@ -157,13 +165,15 @@ class TestWhatIsUnderstood:
             "outlier-share = 25%",
             "server s1 = 127.0.0.1:9001 weight=0 maxconn=8 backup no-check slowstart=1m",
             "server s2 = [2001:db8::1]:443 tls",
-            "server s3 = app.internal:443 tls verify=no sni=app.example",
+            "server s3 = app.internal:443 tls verify=no sni=app.example check-via=[::1]:9100",
         ) == BackendSettings(
             name="b",
             servers=(
                 ServerSettings("s1", "127.0.0.1", 9001, weight=0, maxconn=8, backup=True, check=False, slowstart=60.0),
                 ServerSettings("s2", "2001:db8::1", 443, tls=ServerTls()),
-                ServerSettings("s3", "app.internal", 443, tls=ServerTls(verify=False, sni="app.example")),
+                ServerSettings(
+                    "s3", "app.internal", 443, tls=ServerTls(verify=False, sni="app.example"), check_via=("::1", 9100)
+                ),
             ),
             retry_budget=0.4,
             priority=PrioritySettings("X-Priority", ("high", "normal", "low"), 1),
@@ -191,7 +201,10 @@ class TestWhatIsUnderstood:
                 downinter=10.0,
                 timeout=2.0,
                 init_up=False,
+                via=(None, 9100),
+                log=True,
             ),
+            agent=AgentSettings(("10.0.0.5", 8090), inter=5.0, send=b"state of {server}\n"),
             retries=0,
             maxqueue=50,
             timeout_connect=1.0,
@@ -231,6 +244,45 @@ class TestWhatIsUnderstood:
     @pytest.mark.parametrize("kind", ["tcp", "none"])
     def test_checks_without_http(self, kind: str) -> None:
         assert backend(f"check = {kind}", "rise = 4").check == CheckSettings(kind=kind, rise=4)
+
+    @pytest.mark.parametrize(
+        ("text", "steps"),
+        [
+            ("send PING expect +PONG", (Step(send=b"PING"), Step(expect=b"+PONG"))),
+            (
+                r'send "a b\r\n\t\0\\\"\x00\xff é" expect "x"',
+                (Step(send=b'a b\r\n\t\0\\"\x00\xff \xc3\xa9'), Step(expect=b"x")),
+            ),
+            ("expect /^220 .*/ send QUIT", (Step(expect=re.compile(rb"^220 .*")), Step(send=b"QUIT"))),
+            (r"expect /a\/b\d/i", (Step(expect=re.compile(rb"a/b\d", re.IGNORECASE)),)),
+            ("expect a/b", (Step(expect=b"a/b"),)),
+        ],
+    )
+    def test_a_conversation(self, text: str, steps: tuple[Step, ...]) -> None:
+        assert backend(f"check = tcp {text}").check == CheckSettings(steps=steps)
+        assert backend(f"check = tls {text}").check == CheckSettings(steps=steps, tls=True)
+
+    @pytest.mark.parametrize(
+        ("text", "fields"),
+        [
+            ("tls", {"tls": True}),
+            ("tls sni a.example", {"tls": True, "host": "a.example"}),
+            ("https GET /x", {"kind": "http", "tls": True, "path": "/x"}),
+            ("http GET / body ok", {"kind": "http", "body": b"ok"}),
+            ('http GET / body "all ok" expect 200', {"kind": "http", "body": b"all ok", "expect": ((200, 200),)}),
+            ("http GET / body /^ok$/ host a", {"kind": "http", "body": re.compile(b"^ok$"), "host": "a"}),
+            (
+                'http GET / header "X-A:  b c" header X-B:d',
+                {"kind": "http", "headers": (("X-A", "b c"), ("X-B", "d"))},
+            ),
+        ],
+    )
+    def test_other_checks(self, text: str, fields: dict[str, object]) -> None:
+        assert backend(f"check = {text}").check == CheckSettings(**fields)  # type: ignore[arg-type] # its fields
+
+    def test_agents(self) -> None:
+        assert backend("agent-check = 8090").agent == AgentSettings((None, 8090), inter=2.0, send=b"")
+        assert backend("agent-check = 8090", "agent-send = ask").agent == AgentSettings((None, 8090), send=b"ask")
 
     def test_a_tcp_frontend(self) -> None:
         assert frontend("listen = :81", "mode = tcp", "timeout client = 1h").mode == "tcp"
@@ -366,7 +418,7 @@ server s2 127.0.0.1:9003
         ]
 
     def test_an_unknown_key_with_nothing_like_it_lists_what_there_is(self) -> None:
-        assert said_of_backend("colour = blue").startswith("colour = blue: unknown key; one of: balance, check,")
+        assert said_of_backend("colour = blue").startswith("colour = blue: unknown key; one of: agent-check,")
 
 
 class TestFrontendSays:
@@ -468,15 +520,48 @@ class TestBackendSays:
         ("line", "said"),
         [
             ("check = htp GET /", "unknown check; did you mean 'http'?"),
-            ("check = tcp GET", "tcp takes nothing after it; take out 'GET'"),
+            ("check = tcp GET", "unknown word 'GET'; one of: expect, send"),
+            ("check = tcp sned x", "unknown word 'sned'; did you mean 'send'?"),
+            ("check = tcp send", 'send needs a text; write send "..."'),
+            ('check = tcp send ""', "send: there is nothing between the quotes"),
             (
-                "check = http /health",
-                "write http METHOD PATH [host NAME] [expect STATUS], e.g. http GET /health expect 200",
+                'check = tcp send "PING',
+                "send: the quotes do not end before a space (write \\x3b and \\x23 for ; and #)",
             ),
             (
-                "check = http GET / expect",
-                "write http METHOD PATH [host NAME] [expect STATUS], e.g. http GET /health expect 200",
+                'check = tcp send "a"b',
+                "send: the quotes do not end before a space (write \\x3b and \\x23 for ; and #)",
             ),
+            ('check = tcp send "\\q"', 'unknown escape \\q; there are \\r \\n \\t \\0 \\\\ \\" and \\xNN'),
+            ('check = tcp send "\\x1"', 'unknown escape \\x; there are \\r \\n \\t \\0 \\\\ \\" and \\xNN'),
+            (
+                "check = tcp expect /(/",
+                "/(/ is no regular expression: missing ), unterminated subpattern at position 0",
+            ),
+            ("check = tcp expect /(a+)+$/", "/(a+)+$/ repeats a repeat, which may take for ever; write it otherwise"),
+            (
+                "check = tcp expect /a",
+                "expect: write a pattern between slashes, with \\/ for a slash in it, e.g. /^OK/",
+            ),
+            ("check = none x", "none takes nothing after it; take out 'x'"),
+            ("check = tls sni", "sni needs a name; write sni NAME"),
+            ("check = tls snj", "unknown word 'snj'; one of: expect, send"),
+            ("check = http /health", f"write {HTTP_FORM}{HTTP_EXAMPLE}"),
+            ("check = http GET / expect", f"expect needs a value; write {HTTP_FORM}{HTTP_EXAMPLE}"),
+            ("check = http HEAD / body x", "the answer to HEAD has no body; take GET, or take out body"),
+            ("check = http GET / header X", 'write header "NAME: VALUE", both in plain ASCII'),
+            ('check = http GET / header "X: é"', 'write header "NAME: VALUE", both in plain ASCII'),
+            ('check = http GET / header "X: a\\r\\nY: b"', 'write header "NAME: VALUE", both in plain ASCII'),
+            ('check = http GET / header "host: a"', "write host NAME for the Host field"),
+            (
+                'check = http GET / header "Connection: close"',
+                "the field Connection is the check's own; take it out",
+            ),
+            ("check-via = 0", "the port must be a whole number from 1 to 65535"),
+            ("check-via = a", "the port is missing; write HOST:PORT, e.g. 127.0.0.1:9001"),
+            ("log-health-checks = yes", "must be on or off"),
+            ("agent-check = here", "the port is missing; write HOST:PORT, e.g. 127.0.0.1:9001"),
+            ("agent-inter = 1s", "only with agent-check; add agent-check, or take it out"),
             ("check = http get /", "'get' is no method; write it in capitals, e.g. GET or HEAD"),
             ("check = http GET health", "the path 'health' must start with / and be plain ASCII"),
             ("check = http GET / expct 200", "unknown word 'expct'; did you mean 'expect'?"),
@@ -540,6 +625,7 @@ class TestBackendSays:
             ("server s = a:1 bakcup", "unknown option 'bakcup'; did you mean 'backup'?"),
             ("server s = a:1 weight=1 weight=2", "weight is given twice"),
             ("server s = a:1 sni=x verify=no", "verify and sni without tls; add the word tls"),
+            ("server s = a:1 check-via=x", "check-via=x: the port is missing; write HOST:PORT, e.g. 127.0.0.1:9001"),
             ("server s = a:1 tls verify=maybe", "verify=maybe: must be yes or no"),
             (
                 "server s = a:1 tls ca=gone.pem",
@@ -549,6 +635,15 @@ class TestBackendSays:
     )
     def test_of_a_server(self, line: str, said: str) -> None:
         assert said_of_backend(line) == f"{line}: {said}"
+
+    def test_of_what_an_agent_is_told(self) -> None:
+        line = "agent-send = a b"
+        said = said_of_backend("agent-check = 8090", line)
+        assert said == f'{line}: a text with spaces stands in quotes; write agent-send = "..."'
+
+    def test_an_agent_at_an_impossible_port_is_one_mistake(self) -> None:
+        said = said_of_backend("agent-check = 0", "agent-inter = 1s")
+        assert said == "agent-check = 0: the port must be a whole number from 1 to 65535"
 
     def test_observing_needs_checks_that_bring_a_server_back(self) -> None:
         said = said_of_backend("check = none", "observe = layer4", "error-limit = 3")
@@ -1124,6 +1219,11 @@ WORDS = [
         "trusted-proxies = ",
         "10.0.0.0/8",
         "expect ",
+        "send ",
+        '"',
+        "/",
+        "(a|b)*",
+        "\\x",
         "\0",
         "\r",
         "\x85",

@@ -9,7 +9,7 @@ import os
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -38,13 +38,16 @@ def main() -> None:
 
 @main.command()
 @click.argument("file", default="lb.ini")
-def check(file: str) -> None:
+@click.option("--probe", is_flag=True, help="Then ask every server and agent once; status 1 if one fails its check.")
+def check(file: str, probe: bool) -> None:
     """Read FILE (lb.ini) and say every mistake in it."""
     try:
         settings = load(file)
     except ConfigError as error:
         fail(str(error), NO)
     click.echo(f"{file}: ok, {summary(settings)}")
+    if probe:
+        probe_servers(settings)
 
 
 @main.command()
@@ -91,6 +94,28 @@ def demo(port: int, seconds: float | None) -> None:
     from lbservice.admin.demo import main as show
 
     sys.exit(show(port, seconds))
+
+
+def probe_servers(settings: Settings) -> NoReturn:
+    """Say what every check says, and end."""
+    from twisted.internet.task import react
+
+    from lbservice.admin.probe import ProbeRow, probe
+    from lbservice.admin.table import Table
+    from lbservice.proxy.transport import Network
+    from lbservice.reactor import use_monotonic_time
+
+    rows: list[ProbeRow] = []
+
+    async def ask(reactor: Any) -> None:
+        use_monotonic_time(reactor)
+        rows.extend(await probe(settings, Network(reactor), reactor))
+        click.echo(repr(Table(rows, empty="nothing is checked")))
+        if any(row.result != "passed" for row in rows):
+            raise SystemExit(NO)
+
+    react(ask)
+    raise AssertionError("react() ends the program")
 
 
 def socket_path(file: str) -> str:

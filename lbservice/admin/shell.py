@@ -12,9 +12,9 @@ from lbservice.admin.table import Report, Table, Text, duration
 from lbservice.config import parse_address, parse_server
 from lbservice.core.change import Change
 from lbservice.errors import ControlError
-from lbservice.services.control import Control, ServerRow
+from lbservice.services.control import CheckRow, Control, ServerRow
 
-VERBS = ("servers", "stats", "add", "remove", "drain", "ready", "maint", "weight", "help")
+VERBS = ("servers", "health", "stats", "add", "remove", "drain", "ready", "maint", "weight", "help")
 
 HELP_COLUMN = 34
 
@@ -35,6 +35,10 @@ class Shell:
         """Every server, or those of one backend: state, reason, weight, load."""
         where = f"backend {backend} has no servers" if backend else "no servers"
         return Table(self._control.servers(backend), empty=where)
+
+    def health(self, server: str) -> Table[CheckRow]:
+        """The last checks of the server "BACKEND/NAME", the newest first."""
+        return Table(self._control.health(server), empty=f"{server} has not been checked yet")
 
     def stats(self) -> Report:
         """Uptime, frontends and backends with their counters."""

@@ -23,7 +23,7 @@ class Outliers:
 
         It may not when more than the allowed share of the servers would be out, or all.
         """
-        usable = [each for each in backend if each.wanted and each.health.up]
+        usable = [each for each in backend if each.wanted and each.well]
         out = 1 + sum(each.ejection is not None for each in usable)
         if server not in usable or out > len(usable) * self._settings.share or out == len(usable):
             return 0.0

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from lbservice.core.health import Health
+from lbservice.core.agent import Agent, Said
+from lbservice.core.health import CheckResult, Health
 from lbservice.core.settings import ServerSettings
+
+MAX_WEIGHT = 256
 
 
 class Admin(Enum):
@@ -33,13 +36,14 @@ class Server:
     `weight` (0-256; 0 takes nothing new) and `admin` are what people want, and may change while it runs; `ramp` and
     `ejection` are what its past does to it. Whoever changes one of them calls `Backend.refresh`, which keeps its tuple
     of available servers in step. Policies go by `effective_weight` and the backend by `maxconn`, which are what was
-    configured or, for the time being, a part of it.
+    configured or, for the time being, a part of it. What its agent says never overwrites what people said.
     """
 
     __slots__ = (
         "_ramp",
         "_weight",
         "admin",
+        "agent",
         "backend",
         "bytes_in",
         "bytes_out",
@@ -63,6 +67,7 @@ class Server:
         self.name = settings.name
         self.settings = settings
         self.health = health
+        self.agent: Agent | None = None
         self.effective_weight: float
         self.maxconn: int
         """Requests that it may have in flight at present; 0: any number."""
@@ -102,21 +107,39 @@ class Server:
         self._ramp = ramp
         self._reckon()
 
+    def hear(self, result: CheckResult, said: Said | None) -> bool:
+        """Its agent has been asked (see `Agent.observe`). Is anything new? Then the backend is to be refreshed."""
+        assert self.agent is not None
+        new = self.agent.observe(result, said)
+        self._reckon()
+        return new
+
     def _reckon(self) -> None:
-        """What people want, times what holds it back for now: the one place for such factors."""
-        self.effective_weight = self._weight * self._ramp
+        """What people want, times what agent and recovery leave of it: the one place for such factors."""
+        weight: float = self._weight
         most = self.settings.maxconn
+        if self.agent is not None:
+            weight = min(weight * self.agent.share, MAX_WEIGHT)
+            if self.agent.maxconn is not None:
+                most = self.agent.maxconn
+        self.effective_weight = weight * self._ramp
         self.maxconn = max(1, int(most * self._ramp)) if most else 0
 
     @property
     def wanted(self) -> bool:
-        """Do people want it to be used?"""
-        return self.admin is Admin.READY and self.effective_weight > 0
+        """Do people, and its agent, want it to be used?"""
+        held = self.agent is not None and self.agent.hold != "ready"
+        return self.admin is Admin.READY and self.effective_weight > 0 and not held
+
+    @property
+    def well(self) -> bool:
+        """Do its checks, and its agent, find it up?"""
+        return self.health.up and (self.agent is None or self.agent.up)
 
     @property
     def available(self) -> bool:
-        """May it take something new, as far as people, checks and its errors are concerned?"""
-        return self.wanted and self.health.up and self.ejection is None
+        """May it take something new, as far as people, checks, its agent and its errors are concerned?"""
+        return self.wanted and self.well and self.ejection is None
 
     @property
     def full(self) -> bool:
@@ -125,12 +148,20 @@ class Server:
 
     @property
     def state(self) -> str:
-        """For people, what holds it back: the admin state, its health, or its errors; else how far up it is."""
+        """For people, what holds it back: the admin state, its health, its agent, its errors; else how far up it is."""
         if self.admin is not Admin.READY:
             return self.admin.name
+        if self.health.up and self.agent is not None and not self.agent.admits:
+            return f"{self.agent.state} (agent)"
         if self.health.up and self.ejection is not None:
             return "EJECTED"
         return f"{self.health.word} {self._ramp:.0%}" if self._ramp < 1 else self.health.word
+
+    @property
+    def reason(self) -> str:
+        """The last check, behind what the agent wants other than usual."""
+        words = self.agent.words if self.agent is not None else ""
+        return f"agent: {words}; {self.health.reason}" if words else self.health.reason
 
     @property
     def path(self) -> str:

@@ -6,7 +6,13 @@ sizes are bytes, weights are 0-256, and 0 means "no limit" for every `max...` va
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+Expected = bytes | re.Pattern[bytes]
+"""What must be found somewhere in an answer."""
+Via = tuple[str | None, int]
+"""Another host (None: the server's own) and port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class ServerSettings:
     backup: bool = False
     check: bool = True
     tls: ServerTls | None = None
+    check_via: Via | None = None
     slowstart: float | None = None
     """Seconds; None: as its backend."""
 
@@ -40,18 +47,34 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a conversation: bytes to `send`, or what to `expect` in all that came since the last of them."""
+
+    send: bytes = b""
+    expect: Expected | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CheckSettings:
     """How the health of a backend's servers is asked for.
 
-    `kind` is "tcp", "http" or "none". `expect` is a tuple of inclusive status ranges, e.g.
-    `((200, 399),)`; `host` is the Host field of an http check, None for the server's address.
+    `kind` is "tcp", "http" or "none"; with `tls` the check speaks TLS also where requests do not. `steps` are the
+    conversation of a tcp check. `expect` is a tuple of inclusive status ranges, e.g. `((200, 399),)`; `host` is the
+    Host field of an http check, None for the address that is asked; `body` must be found in the response's body.
+    `via` is where the servers are asked, None for where requests go. `log` tells every result that is news.
     """
 
     kind: str = "tcp"
+    tls: bool = False
+    steps: tuple[Step, ...] = ()
     method: str = "GET"
     path: str = "/"
     host: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
     expect: tuple[tuple[int, int], ...] = ((200, 399),)
+    body: Expected | None = None
+    via: Via | None = None
+    log: bool = False
     rise: int = 2
     fall: int = 3
     inter: float = 2.0
@@ -72,6 +95,15 @@ class CheckSettings:
     def patience(self) -> float:
         """Seconds that one check may take: `timeout check`, else `inter`."""
         return self.inter if self.timeout is None else self.timeout
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """Where the agents of a backend's servers are asked, every `inter` seconds; `send` is what they are told first."""
+
+    via: Via
+    inter: float = 2.0
+    send: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +199,7 @@ class BackendSettings:
     sticky: StickySettings | None = None
     sticky_key: str | None = None
     check: CheckSettings = CheckSettings()
+    agent: AgentSettings | None = None
     retries: int = 2
     retry_budget: float = 0.2
     """Repetitions in flight at a time, of the requests in flight; infinite for no bound."""

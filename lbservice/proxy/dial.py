@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,9 @@ from lbservice.core.clock import Clock, Timer
 from lbservice.core.settings import ServerSettings
 from lbservice.proxy import tls
 from lbservice.proxy.transport import Network
+
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL)
+"""Errors that are about us: no open file, memory or port is left."""
 
 
 class DialError(Exception):
@@ -90,7 +94,8 @@ class Dial(ClientFactory):
             try:
                 factory = tls.dialing(self, settings.host, settings.tls, clock)
             except (SSL.Error, OSError, ValueError) as error:
-                self._fail(DialError("L6RSP", f"TLS cannot be set up for {self._address}: {error}"))
+                local = isinstance(error, OSError) and error.errno in _LACKS
+                self._fail(DialError("L6RSP", f"TLS cannot be set up for {self._address}: {error}", local=local))
                 return
         self._connector = network.connect(settings.host, settings.port, factory, timeout + 1)
 
@@ -103,7 +108,8 @@ class Dial(ClientFactory):
         elif reason.check(ConnectionRefusedError):
             self._fail(DialError("L4CON", f"connection refused {self._address}"))
         else:
-            local = reason.check(ConnectBindError) is not None
+            number = getattr(reason.value, "osError", None)
+            local = reason.check(ConnectBindError) is not None or number in _LACKS
             self._fail(DialError("L4CON", f"{_words(reason)} {self._address}", local=local))
 
     def succeeded(self) -> None:

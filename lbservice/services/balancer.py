@@ -14,6 +14,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from lbservice import policies
+from lbservice.core.agent import Agent
 from lbservice.core.backend import Backend
 from lbservice.core.frontend import Frontend, Process
 from lbservice.core.health import Health
@@ -27,6 +28,7 @@ from lbservice.proxy.idle import IdlePool
 from lbservice.proxy.listener import FrontendFactory, HttpFactory, TcpFactory
 from lbservice.proxy.transport import Network
 from lbservice.services import checks
+from lbservice.services.agent import AgentCheck
 from lbservice.services.eventlog import EventLog
 from lbservice.services.monitor import HealthMonitor, words
 from lbservice.services.passive import PassiveHealth
@@ -146,11 +148,18 @@ class Balancer(Service):
         check = checks.make(check_settings, self.network, self.clock) if settings.check else None
         if check is None:
             health.up, health.streak, health.reason = True, 0, "not checked"
+        agent = backend.settings.agent
+        if agent is not None:
+            server.agent = Agent()
         if self.running:  # what is there from the start is warm, or all are cold
             self.slowstart.begin(backend, server)
         backend.add(server)
         if check is not None:
             self.monitor.watch(backend, server, check, delay)
+        if agent is not None:
+            patience = agent.inter if check_settings.timeout is None else check_settings.timeout
+            agent_check = AgentCheck(agent, patience, self.network, self.clock)
+            self.monitor.watch_agent(backend, server, agent_check, delay * agent.inter / check_settings.inter)
         return server
 
     def remove_server(self, server: Server, *, now: bool = False) -> None:
@@ -183,7 +192,7 @@ class Balancer(Service):
                 factory.marked_down(server)
 
     def _came_back(self, server: Server) -> None:
-        if server.wanted and server.ejection is None:
+        if server.available:
             self.slowstart.begin(self.backends[server.backend], server)
 
     def _gone(self, server: Server) -> None:

@@ -21,17 +21,33 @@ from lbservice.services.monitor import words
 
 @dataclass(frozen=True, slots=True)
 class ServerRow:
-    """One server as `servers` shows it. `since` is seconds in the present state of health."""
+    """One server as `servers` shows it. `since` is seconds in the present state of health.
+
+    `last_check` is code and duration of the last check, e.g. `L7OK 3ms`, or `-`.
+    """
 
     server: str
     address: str
     state: str
     reason: str
     since: float
+    last_check: str
     weight: int
     in_flight: int
     requests: int
     errors: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRow:
+    """One check as `health` shows it. `ago` is seconds since it ended; `took` is how long it took, in words."""
+
+    ago: float
+    by: str
+    result: str
+    code: str
+    took: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +104,26 @@ class Control:
         backends = self.balancer.backends.values() if backend is None else (self._backend(backend),)
         now = self.balancer.clock.seconds()
         return tuple(self._row(server, now) for each in backends for server in each)
+
+    def health(self, path: str) -> tuple[CheckRow, ...]:
+        """The last checks of a server, and the last answers of its agent; the newest first."""
+        server = self._server(path)
+        now = self.balancer.clock.seconds()
+        results = [("check", result) for result in server.health.history]
+        if server.agent is not None:
+            results += [("agent", result) for result in server.agent.history]
+        results.sort(key=lambda pair: pair[1].at, reverse=True)
+        return tuple(
+            CheckRow(
+                ago=now - result.at,
+                by=by,
+                result="passed" if result.passed else "failed",
+                code=result.code,
+                took=milliseconds(result.duration),
+                detail=result.detail,
+            )
+            for by, result in results
+        )
 
     def stats(self) -> Stats:
         """Frontends and backends with their counters."""
@@ -215,12 +251,15 @@ class Control:
             raise ControlError(f"no server {name!r} in backend {backend}; there are: {known}") from None
 
     def _row(self, server: Server, now: float) -> ServerRow:
+        history = server.health.history
+        last = history[-1] if history else None
         return ServerRow(
             server=server.path,
             address=server.settings.address,
             state=server.state,
             reason=self._reason(server, now),
             since=now - server.health.since,
+            last_check=f"{last.code} {milliseconds(last.duration)}" if last is not None else "-",
             weight=server.weight,
             in_flight=server.in_flight,
             requests=server.requests,
@@ -232,5 +271,10 @@ class Control:
         """Why it is as it is: of its health, or of the time that it is put out for."""
         ejection = server.ejection
         if ejection is None or not server.health.up:
-            return server.health.reason
+            return server.reason
         return f"back in {words(max(0.0, ejection.until - now))}: {ejection.why}"
+
+
+def milliseconds(seconds: float) -> str:
+    """`0.4ms`, `12ms`, `2001ms`: what a check took."""
+    return f"{seconds * 1000:.{0 if seconds >= 0.00995 else 1}f}ms"

@@ -1,27 +1,31 @@
-"""The health monitor: a LoopingCall for each server asks how it is, and the backend hears when that changes."""
+"""The health monitor: LoopingCalls ask each server, and its agent, how it is; the backend hears when that changes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 from typing import cast
 
 from twisted.application.service import Service
 from twisted.internet.base import DelayedCall
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from lbservice.core.agent import Said
 from lbservice.core.backend import Backend
-from lbservice.core.clock import Clock, Timer
+from lbservice.core.clock import Clock, Seldom, Timer
 from lbservice.core.health import CheckResult
 from lbservice.core.server import Admin, Server
-from lbservice.services.checks import Check
+from lbservice.services.agent import AgentCheck
+from lbservice.services.checks import Check, Unasked
 
 JITTER = 0.1
 """The width of an interval's random spread, so that balancers and servers do not march in step."""
+SELDOM = 10.0
+"""Seconds between two complaints that servers cannot be asked."""
 
 
 class HealthMonitor(Service):
@@ -44,34 +48,68 @@ class HealthMonitor(Service):
         self._down = down
         self._up = up
         self._rounds: dict[Server, _Rounds] = {}
+        self._agents: dict[Server, _Rounds] = {}
+        self._complains = Seldom(SELDOM)
 
     def watch(self, backend: Backend, server: Server, check: Check, delay: float = 0.0) -> None:
         """Check this server from now on, the first time after `delay` seconds."""
-        rounds = self._rounds[server] = _Rounds(self, backend, server, check, delay)
+        settings, health = backend.settings.check, server.health
+
+        async def ask() -> float:
+            if server.admin is not Admin.MAINT and (server.agent is None or server.agent.wants_checks):
+                result = await check.run(server)
+                if isinstance(result, Unasked):
+                    self.unasked(server, result)
+                else:
+                    self.observe(backend, server, result)
+            return settings.interval(up=health.up, transition=health.transition)
+
+        self._begin(self._rounds, server, _Rounds(self, server, ask, settings.inter, delay))
+
+    def watch_agent(self, backend: Backend, server: Server, check: AgentCheck, delay: float = 0.0) -> None:
+        """Ask this server's agent from now on."""
+
+        async def ask() -> float:
+            if server.admin is not Admin.MAINT:
+                result, said = await check.run(server)
+                if isinstance(result, Unasked):
+                    self.unasked(server, result)
+                else:
+                    self.heed(backend, server, result, said)
+            return check.settings.inter
+
+        self._begin(self._agents, server, _Rounds(self, server, ask, check.settings.inter, delay))
+
+    def _begin(self, every: dict[Server, _Rounds], server: Server, rounds: _Rounds) -> None:
+        every[server] = rounds
         if self.running:
             rounds.start()
 
     def forget(self, server: Server) -> None:
         """Check it no more."""
-        rounds = self._rounds.pop(server, None)
-        if rounds is not None:
-            rounds.stop()
+        for every in (self._rounds, self._agents):
+            if server in every:
+                every.pop(server).stop()
 
     def startService(self) -> None:
         super().startService()
-        for rounds in self._rounds.values():
+        for rounds in (*self._rounds.values(), *self._agents.values()):
             rounds.start()
 
     def stopService(self) -> None:
         super().stopService()
-        for rounds in self._rounds.values():
+        for rounds in (*self._rounds.values(), *self._agents.values()):
             rounds.stop()
 
     def observe(self, backend: Backend, server: Server, result: CheckResult) -> None:
         """Take one result in, and tell the backend and the log when the server's state flips."""
         health = server.health
-        since, before, first = health.since, health.up, not health.history
+        since, before, word = health.since, health.up, health.word
+        first = not health.history
+        last = health.history[-1].code if health.history else ""
         if not health.observe(result):
+            if backend.settings.check.log and (health.word != word or result.code != last):
+                self._tell_result(server, result)
             return
         self.log.info(
             "server {server} is {state} ({reason}), was {before} for {duration}",
@@ -81,6 +119,9 @@ class HealthMonitor(Service):
             reason=health.reason,
             before="UP" if before else "DOWN",
             duration=words(result.at - since),
+            code=result.code,
+            detail=result.detail,
+            took=result.duration,
         )
         if health.up and not first:
             self._up(server)
@@ -116,19 +157,80 @@ class HealthMonitor(Service):
             server.health.doubt()
             rounds.hasten(0.0)
 
+    def _tell_result(self, server: Server, result: CheckResult) -> None:
+        self.log.info(
+            "check of server {server} {verdict} after {duration} ({reason}): {state}",
+            event="check",
+            server=server.path,
+            verdict="passed" if result.passed else "failed",
+            duration=words(result.duration),
+            reason=str(result),
+            state=server.health.word,
+            code=result.code,
+            detail=result.detail,
+            took=result.duration,
+        )
+
+    def heed(self, backend: Backend, server: Server, result: CheckResult, said: Said | None) -> None:
+        """Take one answer of a server's agent in, or the lack of one, which changes nothing."""
+        agent = server.agent
+        if agent is None:
+            return
+        before, was_up, was_understood, words_before = agent.stance, agent.up, agent.understood, agent.words
+        if server.hear(result, said):
+            if agent.stance != before:  # a weight that follows the load is no news
+                self.log.info(
+                    "agent of server {server} says {said}, said {before}",
+                    event="agent",
+                    server=server.path,
+                    said=agent.words or "ready",
+                    before=words_before or "ready",
+                    state=server.state,
+                )
+            if agent.up and not was_up and server.health.up:
+                self._up(server)
+            backend.refresh()
+            if was_up and not agent.up:
+                self._down(server)
+        if agent.understood != was_understood:
+            how = "answers again" if agent.understood else "gives no usable answer; what it said last holds"
+            self.log.info(
+                "agent of server {server} {how} ({reason})",
+                event="agent-understood" if agent.understood else "agent-lost",
+                server=server.path,
+                how=how,
+                reason=str(result),
+            )
+
+    def unasked(self, server: Server, lack: Unasked) -> None:
+        """A lack of ours says nothing about the server; it is said now and then."""
+        if self._complains.now(self._clock.seconds()):
+            self.log.warn(
+                "server {server} cannot be checked ({reason}): what is known of servers stays as it is",
+                event="unasked",
+                server=server.path,
+                reason=lack.why,
+            )
+
 
 class _Rounds:
-    """The LoopingCall of one server. A round that takes long delays the next one and never overlaps it."""
+    """A LoopingCall of one server. A round that takes long delays the next one and never overlaps it.
 
-    def __init__(self, monitor: HealthMonitor, backend: Backend, server: Server, check: Check, delay: float) -> None:
+    `ask` is one round; it answers how many seconds after its beginning the next one begins.
+    """
+
+    def __init__(
+        self, monitor: HealthMonitor, server: Server, ask: Callable[[], Awaitable[float]], inter: float, delay: float
+    ) -> None:
         self._monitor = monitor
-        self._backend = backend
         self._server = server
-        self._check = check
+        self._ask = ask
+        self._inter = inter
         self._delay = delay
         self._loop = LoopingCall(self._round)
         self._loop.clock = cast(IReactorTime, monitor._clock)
         self._first: Timer | None = None
+        self._asking: Deferred[None] | None = None
         self._stopped = False
 
     def start(self) -> None:
@@ -136,11 +238,14 @@ class _Rounds:
         self._first = self._monitor._clock.callLater(self._delay, self._begin)
 
     def stop(self) -> None:
+        """Ask no more; a question that is on its way is given up."""
         self._stopped = True
         if self._first is not None and self._first.active():
             self._first.cancel()
         if self._loop.running:
             self._loop.stop()
+        if self._asking is not None:
+            self._asking.cancel()
 
     def hasten(self, delay: float) -> None:
         """Ask in `delay` seconds, if it is not asked earlier or right now."""
@@ -152,30 +257,25 @@ class _Rounds:
             call.reset(delay)
 
     def _begin(self) -> None:
-        self._loop.start(self._backend.settings.check.inter)
+        self._loop.start(self._inter)
 
     def _round(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._ask()).addErrback(self._broke)
+        self._asking = Deferred.fromCoroutine(self._run())
+        return self._asking.addErrback(self._broke)
 
     def _broke(self, failure: Failure) -> None:
         """A check has a bug: say so, and ask again in the next round."""
-        self._monitor.log.failure("health check of {server}", failure, server=self._server.path)
+        if not (self._stopped and failure.check(CancelledError)):
+            self._monitor.log.failure("health check of {server}", failure, server=self._server.path)
 
-    async def _ask(self) -> None:
-        server, settings = self._server, self._backend.settings.check
-        begun = self._monitor._clock.seconds()
-        if server.admin is not Admin.MAINT:
-            result = await self._check.run(server)
-            if self._stopped:
-                return
-            if result is not None:
-                self._monitor.observe(self._backend, server, result)
-        health = server.health
-        interval = settings.interval(up=health.up, transition=health.transition)
+    async def _run(self) -> None:
+        clock = self._monitor._clock
+        begun = clock.seconds()
+        interval = await self._ask()
         spread = 1 + JITTER * (self._monitor._random.random() - 0.5)
         # A LoopingCall keeps to the multiples of one interval; ours differ from round to round, and are
         # counted from the beginning of the round, however long that took.
-        self._loop.starttime = now = self._monitor._clock.seconds()
+        self._loop.starttime = now = clock.seconds()
         self._loop.interval = max(0.0, begun + interval * spread - now)
 
 

@@ -7,6 +7,7 @@ from twisted.logger import capturedLogs
 
 from lbservice.admin.completion import completions
 from lbservice.admin.shell import VERBS, Shell
+from lbservice.core.health import CheckResult
 from lbservice.core.server import Admin
 from lbservice.errors import ControlError
 from tests.admin.fakes import FakeControl, events
@@ -34,6 +35,18 @@ class TestQuestions:
         assert [row.server for row in lb.servers("app")] == ["app/s1", "app/s2"]
         with pytest.raises(ControlError, match="no backend 'ap'; there are: app"):
             lb.servers("ap")
+
+    def test_health_is_a_table_of_the_checks_of_a_server(self, lb: Shell, control: FakeControl) -> None:
+        assert repr(lb.health("app/s1")) == "app/s1 has not been checked yet"
+        health = control.app["s1"].health
+        health.observe(CheckResult(True, "L7OK", "status 200", 0.0, 0.0034))
+        health.observe(CheckResult(False, "L7TOUT", "no answer in time \x1b[2J", 2.0, 2.001))
+        control.fake.clock.advance(5)
+        assert repr(lb.health("app/s1")).splitlines() == [
+            " AGO  BY     RESULT  CODE    TOOK    DETAIL",
+            "3.0s  check  failed  L7TOUT  2001ms  no answer in time ?[2J",
+            "5.0s  check  passed  L7OK    3.4ms   status 200",
+        ]
 
     def test_stats_shows_uptime_frontends_and_backends(self, lb: Shell, control: FakeControl) -> None:
         text = repr(lb.stats())

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from lbservice.core.health import CheckResult
 from lbservice.core.settings import CheckSettings, ListenTls, ServerTls
-from lbservice.services.checks import HttpCheck
+from lbservice.services.checks import HttpCheck, Unasked
 from tests.proxy.test_upgrade import Chat
 from tests.support.actors import OK, response
 from tests.support.house import House
@@ -102,12 +102,12 @@ def test_in_tcp_mode_bytes_go_both_ways(make_house: MakeHouse, cert: str) -> Non
 def test_a_check_whose_handshake_fails_is_a_result_and_no_error(make_house: MakeHouse, cert: str) -> None:
     house = make_house(1, server_tls=ServerTls(ca=cert, sni="other.test"), cert=cert)
     house.origin()
-    results: list[CheckResult | None] = []
+    results: list[CheckResult | Unasked] = []
     check = HttpCheck(CheckSettings(kind="http"), house.network, house.clock)
     Deferred.fromCoroutine(check.run(house.server())).addCallback(results.append)
     house.run(3)
     (result,) = results
-    assert result is not None
+    assert isinstance(result, CheckResult)
     assert (result.passed, result.code) == (False, "L6RSP")
 
 
@@ -116,7 +116,7 @@ def test_a_check_without_an_open_file_left_says_nothing_of_the_server(
 ) -> None:
     house = make_house(1)
     house.origin(1, OK)
-    results: list[CheckResult | None] = []
+    results: list[CheckResult | Unasked] = []
 
     def no_socket(*args: object) -> None:
         raise OSError(24, "Too many open files")
@@ -125,5 +125,6 @@ def test_a_check_without_an_open_file_left_says_nothing_of_the_server(
     check = HttpCheck(CheckSettings(kind="http"), house.network, house.clock)
     Deferred.fromCoroutine(check.run(house.server())).addCallback(results.append)
     house.run(3)
-    assert results == [None]
+    (result,) = results
+    assert isinstance(result, Unasked)
     assert isinstance(house.network, MemoryNetwork)

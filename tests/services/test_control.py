@@ -9,6 +9,7 @@ from twisted.logger import formatEvent
 from lbservice.core.server import Admin
 from lbservice.core.settings import ServerSettings
 from lbservice.errors import ControlError
+from lbservice.services.control import milliseconds
 from tests.core.build import CLIENT, GOOD, lease_of
 from tests.services.fakes import heard
 from tests.services.house import House, server
@@ -288,6 +289,36 @@ class TestQuestions:
         row = house.control.servers("app")[1]
         assert (row.address, row.state, row.reason) == ("127.0.0.1:9002", "UP 1/2", "not checked yet")
         assert (row.since, row.weight, row.in_flight, row.requests, row.errors) == (60.0, 3, 3, 3, 7)
+
+    def test_the_last_check_in_the_row(self, house: House) -> None:
+        assert house.control.servers("app")[0].last_check == "-"
+        with house.running():
+            house.wait(0.5)
+            assert house.control.servers("app")[0].last_check == "L4OK 62ms"
+
+    def test_the_checks_of_a_server_the_newest_first(self, house: House) -> None:
+        assert house.control.health("app/s1") == ()
+        with house.running():
+            house.wait(0.5)
+            house.network.alive.clear()
+            house.wait(2)
+            rows = house.control.health("app/s1")
+        assert [(row.by, row.result, row.code, row.took, row.detail) for row in rows] == [
+            ("check", "failed", "L4CON", "62ms", "connection refused 127.0.0.1:9001"),
+            ("check", "passed", "L4OK", "62ms", ""),
+        ]
+        assert [row.ago for row in rows] == [0.4375, 2.4375]
+
+    def test_the_checks_of_nobody(self, house: House) -> None:
+        with pytest.raises(ControlError, match="no server 's9' in backend app; there are: s1, s2"):
+            house.control.health("app/s9")
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(0.0, "0.0ms"), (0.0004, "0.4ms"), (0.00994, "9.9ms"), (0.00996, "10ms"), (2.001, "2001ms")],
+    )
+    def test_what_a_check_took(self, seconds: float, text: str) -> None:
+        assert milliseconds(seconds) == text
 
     def test_everything_at_a_glance(self, house: House) -> None:
         lease_of(house.app)

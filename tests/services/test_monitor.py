@@ -7,6 +7,7 @@ from lbservice.core.backend import Backend
 from lbservice.core.health import CheckResult, Health
 from lbservice.core.server import Admin, Server
 from lbservice.core.settings import BackendSettings, CheckSettings, ServerSettings
+from lbservice.services.checks import Unasked
 from lbservice.services.monitor import JITTER, HealthMonitor, words
 from tests.core.build import CLIENT, FirstWithRoom, Waiter, lease_of
 from tests.services.fakes import FakeCheck, MiddlingRandom, heard, pass_time
@@ -15,11 +16,11 @@ from tests.services.fakes import FakeCheck, MiddlingRandom, heard, pass_time
 class Ward:
     """A monitor, one backend and its patients."""
 
-    def __init__(self, *, rise: int = 2, fall: int = 3, random: float = 0.5, **check: float) -> None:
+    def __init__(self, *, rise: int = 2, fall: int = 3, log: bool = False, **check: float) -> None:
         self.clock = Clock()
         self.random = MiddlingRandom()
         self.down: list[tuple[str, int]] = []
-        settings = CheckSettings(rise=rise, fall=fall, **check)  # type: ignore[arg-type] # seconds only
+        settings = CheckSettings(rise=rise, fall=fall, log=log, **check)  # type: ignore[arg-type] # seconds only
         self.backend = Backend(BackendSettings("app", check=settings), FirstWithRoom())
         self.monitor = HealthMonitor(self.clock, self.random, self._went_down)
         self.checks: dict[Server, FakeCheck] = {}
@@ -154,6 +155,7 @@ class TestWhoIsNotAsked:
         ward.monitor.startService()
         ward.wait(0.25)
         ward.monitor.forget(server)
+        assert ward.clock.getDelayedCalls() == [], "the question is given up"
         ward.wait(10)
         assert check.begun == [0.0]
         assert server.health.up, "the answer came too late"
@@ -216,6 +218,16 @@ class TestAFlip:
         assert event["log_format"].format(**event) == "server app/s1 is DOWN (L4CON), was UP for 16s"
         assert (event["server"], event["state"], event["before"]) == ("app/s1", "DOWN", "UP")
 
+    def test_it_carries_the_check_that_did_it(self) -> None:
+        ward = Ward(inter=1.0, fall=1)
+        _, check = ward.admit()
+        check.passes, check.takes = False, 0.25
+        with heard("health") as events:
+            ward.monitor.startService()
+            ward.wait(0.5)
+        (event,) = events
+        assert (event["code"], event["detail"], event["took"]) == ("L4CON", "", 0.25)
+
     def test_and_another_for_the_way_back(self) -> None:
         ward = Ward(inter=1.0)
         _, check = ward.admit()
@@ -270,6 +282,63 @@ class TestAFlip:
             ward.wait(5)
         assert events == []
         assert len(server.health.history) == 6
+
+
+class TestEveryResultThatIsNews:
+    """With `log-health-checks = on`: what speaks against the present state, and what ends the doubt."""
+
+    def test_is_told(self) -> None:
+        ward = Ward(inter=1.0, log=True)
+        _, check = ward.admit()
+        with heard("check", "health") as events:
+            ward.monitor.startService()
+            ward.wait(2.5)
+            check.passes, check.takes = False, 0.25
+            ward.wait(2)
+            check.passes, check.takes = True, 0.0
+            ward.wait(3)
+        assert [event["log_format"].format(**event) for event in events] == [
+            "check of server app/s1 passed after 0ms (L4OK): UP",
+            "check of server app/s1 failed after 250ms (L4CON): UP 2/3",
+            "check of server app/s1 failed after 250ms (L4CON): UP 1/3",
+            "check of server app/s1 passed after 0ms (L4OK): UP",
+        ]
+        assert (events[1]["code"], events[1]["took"], events[1]["state"]) == ("L4CON", 0.25, "UP 2/3")
+
+    def test_a_flip_is_told_once_and_a_long_illness_not_at_all(self) -> None:
+        ward = Ward(inter=1.0, fall=2, log=True)
+        _, check = ward.admit()
+        check.passes = False
+        with heard("check", "health") as events:
+            ward.monitor.startService()
+            ward.wait(9)
+        assert [event["event"] for event in events] == ["check", "health"]
+
+
+class LackingCheck:
+    """Cannot ask."""
+
+    async def run(self, server: Server) -> Unasked:
+        return Unasked("Too many open files")
+
+
+class TestALackOfOurs:
+    def test_says_nothing_about_servers_and_is_told_now_and_then(self) -> None:
+        ward = Ward(inter=1.0, fall=1)
+        servers = []
+        for name in ("s1", "s2"):
+            server, _ = ward.admit(name)
+            ward.monitor.forget(server)
+            ward.monitor.watch(ward.backend, server, LackingCheck())
+            servers.append(server)
+        with heard("unasked") as events:
+            ward.monitor.startService()
+            ward.wait(15)
+        assert len(ward.backend.available) == 2
+        assert not servers[0].health.history
+        assert [event["log_format"].format(**event) for event in events] == [
+            "server app/s1 cannot be checked (Too many open files): what is known of servers stays as it is"
+        ] * 2
 
 
 class TestSuspicion:
