@@ -35,6 +35,7 @@ class Draw(Policy):
 
     def rebuild(self, servers: Sequence[Server]) -> None:
         self._known = ()
+        self._guard.rebuild(servers)
 
     def failed(self, server: Server, outcome: Outcome) -> None:
         self._guard.failed(server, outcome)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import exp
 
 from lbservice.core.pick import Outcome
@@ -22,12 +22,22 @@ class Guard:
     500 and more that took its time has been in flight for that time, and counts only for the rest of it.
     """
 
-    __slots__ = ("_seconds", "errors")
+    __slots__ = ("_known", "_seconds", "errors")
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self.errors: dict[Server, tuple[float, float]] = {}
         """How many, and when that was so. Empty when all goes well: then nobody need ask further."""
+        self._known: frozenset[Server] = frozenset()
         self._seconds = seconds
+
+    def rebuild(self, servers: Sequence[Server]) -> None:
+        """These are available now. Who was not, and is again, begins anew: checks have found it well, or its time is up.
+
+        Else a server that died under load, with many errors in one moment, would be let in only after half a minute.
+        """
+        known, self._known = self._known, frozenset(servers)
+        for server in self._known - known:
+            self.errors.pop(server, None)
 
     def failed(self, server: Server, outcome: Outcome) -> None:
         """Note one error."""

@@ -38,6 +38,7 @@ class Hash(Policy):
 
     def rebuild(self, servers: Sequence[Server]) -> None:
         self._turns.rebuild(servers)
+        self._guard.rebuild(servers)
 
     def failed(self, server: Server, outcome: Outcome) -> None:
         if self._factor:

@@ -43,6 +43,7 @@ class _Scored(Policy):
 
     def rebuild(self, servers: Sequence[Server]) -> None:
         self._turns.rebuild(servers)
+        self._guard.rebuild(servers)
 
     def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
         errors = self._guard.counts() if self._guard.errors else NONE

@@ -23,6 +23,7 @@ class LeastConn(Policy):
 
     def rebuild(self, servers: Sequence[Server]) -> None:
         self._turns.rebuild(servers)
+        self._guard.rebuild(servers)
 
     def failed(self, server: Server, outcome: Outcome) -> None:
         self._guard.failed(server, outcome)

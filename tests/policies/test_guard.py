@@ -14,7 +14,7 @@ from lbservice.core.events import Access
 from lbservice.core.pick import OK, Outcome, Result
 from lbservice.policies.guard import Guard
 from lbservice.policies.rotation import RoundRobin
-from tests.core.build import CLIENT, GOOD, Asking, make_backend, make_server
+from tests.core.build import CLIENT, GOOD, Asking, comes_up, goes_down, make_backend, make_server
 
 REFUSED = Outcome(Result.CONNECT_FAILED)
 
@@ -104,6 +104,35 @@ def test_without_the_guard_it_would_get_nearly_everything() -> None:
         else:
             clock.callLater(0.1, lease.done, GOOD)
     assert shares["s1"] > 300 / 4
+
+
+@pytest.mark.parametrize("balance", ["leastconn", "random", "least-time", "peak-ewma", "uri"])
+def test_a_server_that_was_down_begins_anew(balance: str) -> None:
+    clock = Clock()
+    servers = [make_server(f"s{n}") for n in (1, 2, 3)]
+    factor = 150 if balance == "uri" else 0
+    backend = make_backend(servers, policies.make(balance, clock.seconds, Random(1), factor=factor))
+    keys = Random(2)
+
+    def share(of: int) -> float:
+        """Of so many requests, each of which takes 0.1 s: the part that s1 gets."""
+        mine = 0
+        for _ in range(of):
+            clock.advance(0.01)
+            lease = backend.acquire(Asking(b"/%d" % keys.randrange(1000)))
+            assert lease is not None
+            mine += lease.server is servers[0]
+            clock.callLater(0.1, lease.done, GOOD)
+        return mine / of
+
+    share(100)
+    for _ in range(60):  # what it had in flight when it died, and who tried it then
+        backend.policy.failed(servers[0], REFUSED)
+    assert share(100) < 0.05
+    goes_down(backend, servers[0])
+    clock.advance(1.0)
+    comes_up(backend, servers[0])
+    assert share(300) > 0.2
 
 
 class Listening:
