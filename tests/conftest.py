@@ -1,0 +1,11 @@
+"""How the tests share a machine: `pytest -n 2` runs the system tests one after the other, and all others beside them."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("system"):
+            item.add_marker(pytest.mark.xdist_group("system"))
