@@ -1,4 +1,4 @@
-"""How the tests share a machine: `pytest -n 2` runs the system tests one after the other, and all others beside them."""
+"""How tests share a machine: `pytest -n 2` runs the system tests one after the other, and all others beside them."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Guard:
         self._seconds = seconds
 
     def rebuild(self, servers: Sequence[Server]) -> None:
-        """These are available now. Who was not, and is again, begins anew: checks have found it well, or its time is up.
+        """These are available now. Who was not, and is again, begins anew: it was found well, or its time is up.
 
         Else a server that died under load, with many errors in one moment, would be let in only after half a minute.
         """
