@@ -34,13 +34,16 @@ WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 class HttpServer:
     """Serves HTTP/1.1 with keep-alive; with `close`, a request a connection."""
 
-    def __init__(self, name: str, delay: float, *, close: bool = False, status: int = 200, journal: str = "") -> None:
+    def __init__(
+        self, name: str, delay: float, *, close: bool = False, status: int = 200, journal: str = "", workers: int = 0
+    ) -> None:
         self.name = name
         self.delay = delay
         self.close = close
         self.status = status
         self.journal = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if journal else -1
         self.count = 0
+        self.workers = asyncio.Semaphore(workers or 1_000_000)
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """One connection."""
@@ -71,7 +74,8 @@ class HttpServer:
             await self.websocket(reader, writer, fields)
             return False
         body = await self.receive(reader, fields)
-        await asyncio.sleep(float(query.get("delay", self.delay)))
+        async with self.workers:
+            await asyncio.sleep(float(query.get("delay", self.delay)))
         if "bytes" in query:
             await self.stream(writer, int(query["bytes"]), chunked="chunked" in query)
             return True
@@ -171,7 +175,12 @@ async def main(options: argparse.Namespace) -> None:
     serve = serve_tcp
     if options.kind == "http":
         server = HttpServer(
-            options.name, options.delay, close=options.close, status=options.status, journal=options.journal
+            options.name,
+            options.delay,
+            close=options.close,
+            status=options.status,
+            journal=options.journal,
+            workers=options.workers,
         )
         serve = server.serve
     context = None
@@ -204,6 +213,7 @@ if __name__ == "__main__":
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before every answer")
     parser.add_argument("--close", action="store_true", help="http: close every connection after its answer")
     parser.add_argument("--status", type=int, default=200, help="http: of every answer but /health")
+    parser.add_argument("--workers", type=int, default=0, help="http: delays at a time; others wait their turn")
     parser.add_argument("--journal", default="", help="http: write down each request there")
     parser.add_argument("--cert", help="speak TLS with this PEM file (chain and key)")
     asyncio.run(main(parser.parse_args()))
