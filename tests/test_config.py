@@ -494,6 +494,10 @@ class TestFrontendSays:
                 "trusted-proxies = 10.1.2.3/8",
                 "10.1.2.3/8 has bits set after the prefix; did you mean '10.0.0.0/8'?",
             ),
+            (
+                "deny = ::ffff:10.0.0.0/104",
+                "IPv4 clients of an IPv6 listener are IPv4 clients here; did you mean '10.0.0.0/8'?",
+            ),
         ],
     )
     def test_of_a_value(self, line: str, said: str) -> None:
@@ -1001,6 +1005,8 @@ class TestPolicySays:
         tcp = "[frontend f]\nlisten = :81\nmode = tcp\nbackend = b\n[backend b]\n"
         assert problems_with_all_policies(SMALLEST + tcp + line) == [f"lb.ini:11: [backend b] {line}: {said}"]
         assert problems_with_all_policies(SMALLEST + tcp.replace("tcp", "http") + line) == []
+        routed = tcp.replace("backend = b\n", "route r = b sni=a.example\n")
+        assert problems_with_all_policies(SMALLEST + routed + line) == [f"lb.ini:11: [backend b] {line}: {said}"]
 
     @pytest.mark.parametrize("balance", ["source", "maglev source", "random", "least-time", "peak-ewma", "first"])
     def test_what_does_not_has(self, balance: str) -> None:
