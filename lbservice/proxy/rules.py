@@ -251,5 +251,6 @@ def _host(field: bytes | None) -> str:
 def _values(request: RequestHead, name: str) -> list[str]:
     """The values of a request's fields of that name (in small letters)."""
     if name == "upgrade":
-        return [request.upgrade.decode("latin-1")] if request.upgrade else []
+        asked = (request.upgrade or b"").decode("latin-1").lower()  # names of protocols differ in no case
+        return [protocol.strip(" \t") for protocol in asked.split(",")] if asked else []
     return field_values(request.fields, name)

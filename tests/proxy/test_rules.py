@@ -182,10 +182,12 @@ class TestRoutes:
         client = house.client()
         upgrade = (b"Connection: Upgrade", b"Upgrade: websocket")
         assert response(client.ask(get(b"/", *upgrade))).status == 410
+        assert response(client.ask(get(b"/", upgrade[0], b"Upgrade: x/1, WebSocket"))).status == 410
+        assert response(client.ask(get(b"/", upgrade[0], b"Upgrade: websockets"))).status == 200
         assert response(client.ask(get(b"/", b"x-BETA: no", b"X-Beta:  yes"))).status == 403
         assert response(client.ask(get(b"/", b"X-Beta: yes2"))).status == 200
         assert response(client.ask(b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n")).status == 503
-        assert house.endings == ["410 PR", "403 PR", "200 --", "503 PR"]
+        assert house.endings == ["410 PR", "410 PR", "200 --", "403 PR", "200 --", "503 PR"]
 
     def test_a_path_that_could_be_another_is_refused(self, make_house: MakeHouse) -> None:
         house = make_house(others=[API], frontend={"rules": (route("api", paths=("/api",)),)})
