@@ -339,12 +339,19 @@ def _backend(draft: _Draft, policies: Collection[str]) -> BackendSettings:
 
 def _refuse_http_in_tcp(draft: _Draft, backend: BackendSettings, frontends: list[FrontendSettings]) -> None:
     """What looks at requests cannot serve a frontend that passes bytes on."""
-    for frontend in frontends:
-        if frontend.backend == backend.name and frontend.mode == "tcp":
+    serving = [
+        frontend
+        for frontend in frontends
+        if frontend.backend == backend.name or any(rule.backend == backend.name for rule in frontend.rules)
+    ]
+    for frontend in serving:
+        if frontend.mode == "tcp":
             where = f"frontend {frontend.name} has mode = tcp"
             if spec.read(backend.balance, POLICIES).wants != NOTHING:
                 draft.refuse({"balance"}, f"looks at requests of http, but {where}; hash the source there")
             draft.refuse({"sticky", "sticky-key"}, f"is for http, but {where}; take it out")
+    if serving and all(frontend.mode == "tcp" for frontend in serving):
+        draft.refuse({*HTTP_ONLY, "queue-priority"}, "is for http, but no frontend has mode = http here; take it out")
 
 
 def _refuse_shared_addresses(drafts: list[_Draft]) -> None:

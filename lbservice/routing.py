@@ -186,7 +186,8 @@ def _header(word: str) -> tuple[str, str | None]:
     match = re.fullmatch(r"header\(([^()]+)\)(?:=(.+))?", word)
     if match is None:
         raise ValueError("write header(NAME) or header(NAME)=VALUE")
-    return seen_field(match[1]), match[2]
+    field, value = seen_field(match[1]), match[2]
+    return field, value.lower() if field == "upgrade" and value else value
 
 
 def seen_field(text: str) -> str:

@@ -144,6 +144,10 @@ def _network(text: str) -> str:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         raise ValueError(f"{text} is no network; write e.g. 10.0.0.0/8 or 192.0.2.7") from None
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is not None and network.prefixlen >= 96:  # it would hold nobody
+        plain = ipaddress.ip_network((mapped, network.prefixlen - 96))
+        raise ValueError(f"IPv4 clients of an IPv6 listener are IPv4 clients here; did you mean '{plain}'?")
     try:
         return str(ipaddress.ip_network(text))
     except ValueError:

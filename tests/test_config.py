@@ -494,6 +494,10 @@ class TestFrontendSays:
                 "trusted-proxies = 10.1.2.3/8",
                 "10.1.2.3/8 has bits set after the prefix; did you mean '10.0.0.0/8'?",
             ),
+            (
+                "deny = ::ffff:10.0.0.0/104",
+                "IPv4 clients of an IPv6 listener are IPv4 clients here; did you mean '10.0.0.0/8'?",
+            ),
         ],
     )
     def test_of_a_value(self, line: str, said: str) -> None:
@@ -676,14 +680,14 @@ class TestRules:
     def test_a_route_with_every_condition(self) -> None:
         assert rule(
             "route r1 = api strip=/api host=A.example,*.b.example.,[::1] path=/api/,/api/x method=GET,HEAD "
-            "header(X-Beta)=yes header(Upgrade) src=10.0.0.0/8,::1 scheme=https"
+            "header(X-Beta)=Yes header(Upgrade)=WebSocket src=10.0.0.0/8,::1 scheme=https"
         ) == Rule(
             "r1",
             Conditions(
                 hosts=("a.example", "*.b.example", "[::1]"),
                 paths=("/api/", "/api/x"),
                 methods=("GET", "HEAD"),
-                fields=(("x-beta", "yes"), ("upgrade", None)),
+                fields=(("x-beta", "Yes"), ("upgrade", "websocket")),
                 sources=("10.0.0.0/8", "::1/128"),
                 secure=True,
             ),
@@ -1001,6 +1005,24 @@ class TestPolicySays:
         tcp = "[frontend f]\nlisten = :81\nmode = tcp\nbackend = b\n[backend b]\n"
         assert problems_with_all_policies(SMALLEST + tcp + line) == [f"lb.ini:11: [backend b] {line}: {said}"]
         assert problems_with_all_policies(SMALLEST + tcp.replace("tcp", "http") + line) == []
+        routed = tcp.replace("backend = b\n", "route r = b sni=a.example\n")
+        assert problems_with_all_policies(SMALLEST + routed + line) == [f"lb.ini:11: [backend b] {line}: {said}"]
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "max-body = 1MiB",
+            "request-header A = set b",
+            "response-header A = remove",
+            "queue-priority = header(P) a, b",
+        ],
+    )
+    def test_what_no_request_would_meet_is_refused_where_all_is_tcp(self, line: str) -> None:
+        tcp = "[frontend f]\nlisten = :81\nmode = tcp\nbackend = b\n[backend b]\n"
+        said = "is for http, but no frontend has mode = http here; take it out"
+        assert problems_with_all_policies(SMALLEST + tcp + line) == [f"lb.ini:11: [backend b] {line}: {said}"]
+        both = "[frontend g]\nlisten = :82\nroute r = b path=/x\n"
+        assert problems_with_all_policies(SMALLEST + both + tcp + line) == []
 
     @pytest.mark.parametrize("balance", ["source", "maglev source", "random", "least-time", "peak-ewma", "first"])
     def test_what_does_not_has(self, balance: str) -> None:

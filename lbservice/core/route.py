@@ -87,15 +87,36 @@ class Router:
 
 def readings(path: str) -> Collection[str]:
     """All ways in which servers may read a path: as it stands, decoded, merged, resolved. Raises Ambiguous."""
-    found = {_PERCENT.sub(lambda match: match[0].upper(), path), decoded(path)}
+    found = {_PERCENT.sub(lambda match: match[0].upper(), path)}
+    plain = {decoded(path)}
     if _ODD.search(path):
         if sum(1 for _ in _ODD.finditer(path)) > MOST_ODDITIES:
             raise Ambiguous
-        found |= {each.replace("\\", "/") for each in found}
-        found |= {_PARAMETERS.sub("", each) for each in found}
-        found |= {_SLASHES.sub("/", each) for each in found}
-        found |= {_resolved(each) for each in found}
-    return found
+        found, plain = _tidied(found), _tidied(plain)
+        plain |= {decoded(each) for each in found}  # some tidy first, and decode what they have then
+    return found | plain
+
+
+def _tidied(found: set[str]) -> set[str]:
+    """These, and what servers make of them that take out parameters, empty segments and dot segments, or some."""
+    found = found | {each.replace("\\", "/") for each in found}
+    found |= {_PARAMETERS.sub("", each) for each in found}
+    found |= {_SLASHES.sub("/", each) for each in found}
+    return found | {_resolved(each) for each in found}
+
+
+def climbs(path: str) -> bool:
+    """Do its dot segments, in any reading, lead above its root, where servers just stay? Raises Ambiguous."""
+    return not unambiguous(path) and any(_climbs(reading) for reading in readings(path))
+
+
+def _climbs(path: str) -> bool:
+    depth = 0
+    for segment in path.split("/")[1:]:
+        depth += -1 if segment == ".." else segment != "."
+        if depth < 0:
+            return True
+    return False
 
 
 def unambiguous(path: str) -> bool:

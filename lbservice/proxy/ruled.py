@@ -9,7 +9,7 @@ from lbservice.core.route import host_alone
 from lbservice.core.server import Server
 from lbservice.proxy.exchange import Exchange
 from lbservice.proxy.http_server import BODY, HEAD, HttpServerProtocol
-from lbservice.proxy.rules import Answer, Destination, Rules
+from lbservice.proxy.rules import Answer, Destination, Rules, stripped
 from lbservice.proxy.sticky import StickyExchange
 from lbservice.wire.body import LengthBody
 from lbservice.wire.forwarded import said
@@ -202,10 +202,3 @@ class EditedStickyExchange(StickyExchange, EditedExchange):
     """Both: the cookie is set first, so that edits see it."""
 
     __slots__ = ()
-
-
-def stripped(target: bytes, prefix: bytes) -> bytes:
-    """A request target without a prefix of its path, which it has; it begins with one slash as before."""
-    if not target.startswith(prefix) or target[len(prefix) : len(prefix) + 1] not in (b"", b"/", b"?"):
-        return target
-    return b"/" + target[len(prefix) :].lstrip(b"/")

@@ -18,7 +18,7 @@ from lbservice.core.backend import Backend
 from lbservice.core.clock import Seldom
 from lbservice.core.frontend import Frontend
 from lbservice.core.limits import RateLimit
-from lbservice.core.route import Ambiguous, Question, Router, host_alone
+from lbservice.core.route import Ambiguous, Question, Router, climbs, host_alone
 from lbservice.core.settings import Edit, FrontendSettings, Rule
 from lbservice.wire.edits import Edits, fill, variables
 from lbservice.wire.headers import field_values
@@ -69,10 +69,11 @@ class Redirect:
         """The answer to this request."""
         location = self.location
         if uses := variables(location):
-            if not request.host and "host" in uses:
-                return Answer(400)  # HTTP/1.0 without a Host: where to?
+            host = _host(request.host)
+            if not host and "host" in uses:
+                return Answer(400)  # HTTP/1.0 without a Host, or a lone dot: `https:///x` leads browsers to the host x
             uri = request.target if request.target[:1] == b"/" else b"/"  # the whole server is `*`
-            facts = {"host": _host(request.host).encode("latin-1"), "path": uri.partition(b"?")[0], "uri": uri}
+            facts = {"host": host.encode("latin-1"), "path": uri.partition(b"?")[0], "uri": uri}
             location = fill(location, facts)
         return Answer(self.status, "LR", b"Location: %b\r\n" % location)
 
@@ -122,9 +123,12 @@ class Rules:
                     number = self._choose(
                         request.host, path, request.method, secure, source, lambda name: _values(request, name)
                     )
+                target = self._targets[number]
+                if isinstance(target, Destination) and target.strip and _climbs(stripped(path, target.strip)):
+                    # The rules saw /x/../x/y as /x/y; stripped of its first /x its server would read that, not /y.
+                    raise Ambiguous
             except Ambiguous:
                 return Answer(400)
-            target = self._targets[number]
         if isinstance(target, Redirect):
             return target.answer(request)
         if isinstance(target, Destination) and 0 < target.max_body < request.length:
@@ -153,9 +157,12 @@ class Rules:
         return self._router.choose(question)
 
     def _key(self, request: RequestHead, source: str) -> bytes | str:
-        """Who is limited together. A request without the field counts for its address."""
+        """Who is limited together. A request without the field counts for its address.
+
+        So does one that has it twice: which of them its server will read, only the server knows.
+        """
         rate = self._rate
-        if rate is None or not rate.field or not (values := _values(request, rate.field)):
+        if rate is None or not rate.field or len(values := _values(request, rate.field)) != 1:
             return neighbourhood(source)
         value = values[0].encode("latin-1")
         return value if len(value) <= _LONG else blake2b(value, digest_size=16).digest()
@@ -222,6 +229,21 @@ def _edits(edits: Iterable[Edit]) -> Edits:
     return Edits((edit.name, edit.verb, edit.value) for edit in edits)
 
 
+def stripped(target: bytes, prefix: bytes) -> bytes:
+    """A request target, or its path, without a prefix that its path has; it begins with one slash as before.
+
+    The path may spell the prefix otherwise (`%7e`, `%7E`, `~`), but in as many segments, so these are counted.
+    """
+    path, mark, query = target.partition(b"?")
+    count = prefix.count(b"/") + 1
+    rest = b"".join(path.split(b"/", count)[count:])
+    return b"/" + rest.lstrip(b"/") + mark + query
+
+
+def _climbs(path: bytes) -> bool:
+    return climbs(path.decode("latin-1"))
+
+
 def _host(field: bytes | None) -> str:
     return host_alone(field.decode("latin-1")) if field else ""
 
@@ -229,5 +251,6 @@ def _host(field: bytes | None) -> str:
 def _values(request: RequestHead, name: str) -> list[str]:
     """The values of a request's fields of that name (in small letters)."""
     if name == "upgrade":
-        return [request.upgrade.decode("latin-1")] if request.upgrade else []
+        asked = (request.upgrade or b"").decode("latin-1").lower()  # names of protocols differ in no case
+        return [protocol.strip(" \t") for protocol in asked.split(",")] if asked else []
     return field_values(request.fields, name)

@@ -81,8 +81,9 @@ def error_response(
         f"Date: {date.decode('ascii')}",
         f"Content-Type: {page.content_type}",
         f"Content-Length: {len(body)}",
-        "Cache-Control: no-store",
     ]
+    if status not in (301, 308):  # they are for good, and whoever wrote so wants them remembered
+        head.append("Cache-Control: no-store")
     if retry_after is not None:
         head.append(f"Retry-After: {retry_after}")
     if request_id:

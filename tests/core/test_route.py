@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbservice.core.route import MOST_ODDITIES, Ambiguous, Question, Router, host_alone, readings
+from lbservice.core.route import MOST_ODDITIES, Ambiguous, Question, Router, climbs, host_alone, readings
 from lbservice.core.settings import Conditions
 
 
@@ -127,6 +127,7 @@ class TestSpellings:
             "/x//../../admin",
             "/admin/..",
             "/x/../public/%2e%2e/admin",
+            "/x/../%61dmin/%2e%2e/y",
         ],
     )
     def test_what_could_be_read_as_another_rule_is_refused(self, path: str) -> None:
@@ -160,6 +161,22 @@ class TestSpellings:
 
     def test_rules_without_paths_do_not_care(self) -> None:
         assert Router([Conditions(hosts=("a.example",))]).choose(ask("/x/../%2e//y", host="a.example")) == 0
+
+    @pytest.mark.parametrize(
+        ("path", "does"),
+        [
+            ("/x/y", False),
+            ("/x/../y", False),
+            ("/./x/..", False),
+            ("/..", True),
+            ("/%2e%2E/x", True),
+            ("/x//../../y", True),
+            ("/x\\..\\..", True),
+            ("/..;a/x", True),
+        ],
+    )
+    def test_dots_that_lead_above_the_root(self, path: str, does: bool) -> None:
+        assert climbs(path) is does
 
     def test_too_many_oddities_are_not_looked_through(self) -> None:
         with pytest.raises(Ambiguous):

@@ -16,7 +16,7 @@ from lbservice.core.settings import (
     RateSettings,
     Rule,
 )
-from lbservice.proxy.ruled import stripped
+from lbservice.proxy.rules import stripped
 from tests.support.actors import answer, body_of, response, responses
 from tests.support.house import House
 
@@ -182,10 +182,12 @@ class TestRoutes:
         client = house.client()
         upgrade = (b"Connection: Upgrade", b"Upgrade: websocket")
         assert response(client.ask(get(b"/", *upgrade))).status == 410
+        assert response(client.ask(get(b"/", upgrade[0], b"Upgrade: x/1, WebSocket"))).status == 410
+        assert response(client.ask(get(b"/", upgrade[0], b"Upgrade: websockets"))).status == 200
         assert response(client.ask(get(b"/", b"x-BETA: no", b"X-Beta:  yes"))).status == 403
         assert response(client.ask(get(b"/", b"X-Beta: yes2"))).status == 200
         assert response(client.ask(b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n")).status == 503
-        assert house.endings == ["410 PR", "403 PR", "200 --", "503 PR"]
+        assert house.endings == ["410 PR", "410 PR", "200 --", "403 PR", "200 --", "503 PR"]
 
     def test_a_path_that_could_be_another_is_refused(self, make_house: MakeHouse) -> None:
         house = make_house(others=[API], frontend={"rules": (route("api", paths=("/api",)),)})
@@ -250,15 +252,31 @@ class TestRoutes:
         assert [request.split(b" ")[1] for request in api.requests] == [sent] * 2
         assert house.log[1].request_line == b"GET %b HTTP/1.1" % path
 
+    @pytest.mark.parametrize("path", [b"/caf%c3%a9/x", b"/caf%C3%A9/x"])
+    def test_a_prefix_is_stripped_however_its_bytes_are_written(self, make_house: MakeHouse, path: bytes) -> None:
+        rule = route("api", "/caf%c3%a9", paths=("/caf%c3%a9",))
+        house = make_house(others=[API], frontend={"rules": (rule,)})
+        api = house.other()
+        assert response(house.client().ask(get(path))).status == 200
+        assert api.requests[0].startswith(b"GET /x HTTP/1.1\r\n")
 
-@given(st.from_regex(rb"/api(?:[!-\"$-~]{0,20})", fullmatch=True))
+    def test_nobody_climbs_out_of_a_prefix_to_get_past_a_refusal(self, make_house: MakeHouse) -> None:
+        rules = (Rule("no", Conditions(paths=("/api/api/secret",)), status=403), route("api", "/api", paths=("/api",)))
+        house = make_house(others=[API], frontend={"rules": rules})
+        api = house.other()
+        client = house.client()
+        assert response(client.ask(get(b"/api/api/secret"))).status == 403
+        for path in (b"/api/../api/secret", b"/api/x/../..//api/secret", b"/api/%2e%2e/api/secret"):
+            assert response(client.ask(get(path))).status == 400
+        assert response(client.ask(get(b"/api/x/../y"))).status == 200
+        assert [request.split(b" ")[1] for request in api.requests] == [b"/x/../y"]
+
+
+@given(st.from_regex(rb"/api(?:[/?][!-\"$-~]{0,20})?", fullmatch=True))
 def test_a_stripped_target_is_still_one_and_keeps_what_is_behind(target: bytes) -> None:
     sent = stripped(target, b"/api")
-    if target[4:5] in (b"", b"/", b"?"):
-        assert (sent[:1], sent[:2] == b"//") == (b"/", False)
-        assert sent.lstrip(b"/") == target[4:].lstrip(b"/")
-    else:
-        assert sent == target
+    assert (sent[:1], sent[:2] == b"//") == (b"/", False)
+    assert sent.lstrip(b"/") == target[4:].lstrip(b"/")
 
 
 class TestRedirects:
@@ -274,6 +292,12 @@ class TestRedirects:
     def test_a_client_without_a_host_cannot_be_sent_anywhere(self, make_house: MakeHouse) -> None:
         house = make_house(frontend={"rules": (TO_HTTPS,)})
         assert response(house.client().ask(b"GET / HTTP/1.0\r\n\r\n")).status == 400
+        assert response(house.client().ask(get(b"/evil.example/", host=b"."))).status == 400
+
+    @pytest.mark.parametrize(("status", "kept"), [(301, []), (308, []), (302, ["no-store"]), (307, ["no-store"])])
+    def test_what_is_for_good_may_be_remembered(self, make_house: MakeHouse, status: int, kept: list[str]) -> None:
+        house = make_house(frontend={"rules": (redirect("/new", status),)})
+        assert response(house.client().ask(get())).all("Cache-Control") == kept
 
     def test_the_whole_server_is_its_root(self, make_house: MakeHouse) -> None:
         house = make_house(frontend={"rules": (TO_HTTPS,)})
@@ -390,6 +414,12 @@ class TestRateLimit:
         for key in (b"X-Api-Key: a", b"X-API-KEY: b", long, long + b"2", b"X-Other: 1"):
             assert response(client.ask(get(b"/", key))).status == 200
             assert response(client.ask(get(b"/", key))).status == 429
+
+    def test_who_has_the_field_twice_gets_no_fresh_bucket(self, make_house: MakeHouse) -> None:
+        house = self.limited(make_house, RateSettings(0.1, 1, "x-api-key"))
+        client = house.client()
+        asked = [get(b"/", b"X-Api-Key: new%d" % number, b"X-Api-Key: mine") for number in range(3)]
+        assert [response(client.ask(each)).status for each in asked] == [200, 429, 429]
 
     def test_ipv6_clients_count_by_64(self, make_house: MakeHouse) -> None:
         house = self.limited(make_house, RateSettings(0.1, 1))
