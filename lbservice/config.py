@@ -340,7 +340,7 @@ def _backend(draft: _Draft, policies: Collection[str]) -> BackendSettings:
 def _refuse_http_in_tcp(draft: _Draft, backend: BackendSettings, frontends: list[FrontendSettings]) -> None:
     """What looks at requests cannot serve a frontend that passes bytes on."""
     for frontend in frontends:
-        if frontend.backend == backend.name and frontend.mode == "tcp":
+        if backend.name in frontend.backends and frontend.mode == "tcp":
             where = f"frontend {frontend.name} has mode = tcp"
             if spec.read(backend.balance, POLICIES).wants != NOTHING:
                 draft.refuse({"balance"}, f"looks at requests of http, but {where}; hash the source there")
