@@ -72,7 +72,8 @@ def try_out(path: str) -> None:
             policy.rebuild(candidates)
             picked = policy.pick(candidates, PickInfo("192.0.2.2"))
             policy.failed(servers[2], Outcome(Result.CONNECT_FAILED))
-            policy.learn(servers[2], Outcome(OK, 200, 0.1))
+            policy.streams(servers[2])
+            policy.learn(servers[2], Outcome(OK, 200, 0.1, streamed=True))
         except Exception as error:
             raise ValueError(f"a trial with made-up servers fails: {describe(error)}") from error
         if not any(picked is server for server in candidates):
@@ -147,6 +148,13 @@ class Own(Policy):
         if not self._given_up:
             try:
                 self._policy.learn(server, outcome)
+            except Exception as error:
+                self._blame(describe(error))
+
+    def streams(self, server: Server) -> None:
+        if not self._given_up:
+            try:
+                self._policy.streams(server)
             except Exception as error:
                 self._blame(describe(error))
 
