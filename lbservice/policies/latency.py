@@ -251,14 +251,19 @@ class PeakEwma(_Scored):
             self._known = candidates
             self._theirs = [self._costs[server] for server in candidates]
         if errors:
-            loads = [1 + server.in_flight + errors.get(server, 0) for server in candidates]
+            loads = [server.in_flight + errors.get(server, 0) for server in candidates]
         else:
-            loads = [1 + server.in_flight for server in candidates]
-        costs = [1.0] * len(loads) if self._blind else [cost.rested for cost in self._theirs]
+            loads = [server.in_flight for server in candidates]
+        if self._blind:
+            return [(load + 1) / server.effective_weight for load, server in zip(loads, candidates, strict=True)]
         if self._turns.equal:
-            return [cost * load for cost, load in zip(costs, loads, strict=True)]
+            return [
+                cost.rested * (load + 1) if load else cost.rested
+                for cost, load in zip(self._theirs, loads, strict=True)
+            ]
         return [
-            cost * load / server.effective_weight for cost, load, server in zip(costs, loads, candidates, strict=True)
+            cost.rested * (load + 1) / server.effective_weight
+            for cost, load, server in zip(self._theirs, loads, candidates, strict=True)
         ]
 
     def _scale(self, now: float) -> float:
