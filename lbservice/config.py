@@ -339,11 +339,7 @@ def _backend(draft: _Draft, policies: Collection[str]) -> BackendSettings:
 
 def _refuse_http_in_tcp(draft: _Draft, backend: BackendSettings, frontends: list[FrontendSettings]) -> None:
     """What looks at requests cannot serve a frontend that passes bytes on."""
-    serving = [
-        frontend
-        for frontend in frontends
-        if frontend.backend == backend.name or any(rule.backend == backend.name for rule in frontend.rules)
-    ]
+    serving = [frontend for frontend in frontends if backend.name in frontend.backends]
     for frontend in serving:
         if frontend.mode == "tcp":
             where = f"frontend {frontend.name} has mode = tcp"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.get_closest_marker("system"):
-            item.add_marker(pytest.mark.xdist_group("system"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Not `pytest_collection_modifyitems`: there, xdist has read the groups before."""
+    if item.get_closest_marker("system"):
+        item.add_marker(pytest.mark.xdist_group("system"))

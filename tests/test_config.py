@@ -1024,6 +1024,14 @@ class TestPolicySays:
         both = "[frontend g]\nlisten = :82\nroute r = b path=/x\n"
         assert problems_with_all_policies(SMALLEST + both + tcp + line) == []
 
+    @pytest.mark.parametrize("line", ["balance = uri", "sticky = cookie SRV"])
+    def test_nor_behind_a_route(self, line: str) -> None:
+        tcp = "[frontend f]\nlisten = :81\nmode = tcp\nroute r = b sni=db.example\nbackend = app\n[backend b]\n"
+        (sentence,) = problems_with_all_policies(SMALLEST + tcp + line)
+        assert sentence.startswith(f"lb.ini:12: [backend b] {line}: ")
+        assert "but frontend f has mode = tcp" in sentence
+        assert problems_with_all_policies(SMALLEST + tcp + "balance = source") == []
+
     @pytest.mark.parametrize("balance", ["source", "maglev source", "random", "least-time", "peak-ewma", "first"])
     def test_what_does_not_has(self, balance: str) -> None:
         tcp = "[frontend f]\nlisten = :81\nmode = tcp\nbackend = b\n[backend b]\n"

@@ -28,7 +28,7 @@ Listener = Callable[[Server, Outcome], bool]
 class Lease:
     """One use of one server: counted when taken, ended exactly once by `done`."""
 
-    __slots__ = ("backend", "open", "server")
+    __slots__ = ("_streamed", "backend", "open", "server")
 
     def __init__(self, backend: Backend, server: Server) -> None:
         self.backend = backend
@@ -56,10 +56,20 @@ class Lease:
         if outcome.bad:
             backend.policy.failed(server, outcome)
         if backend.learns:
+            outcome.streamed = self._has_streamed()
             backend.policy.learn(server, outcome)
         if backend.listeners:
             backend.tell(server, outcome)
         self._make_room()
+
+    def streams(self) -> None:
+        """Its response head has come, and it goes on, perhaps for long."""
+        if self.backend.learns and not self._has_streamed():
+            self._streamed = True
+            self.backend.policy.streams(self.server)
+
+    def _has_streamed(self) -> bool:
+        return hasattr(self, "_streamed")  # so that the fast path need not set it
 
     def note_load(self, access: Access) -> None:
         """Note for the log whose server this is, and the load beside it."""
@@ -151,6 +161,8 @@ class Backend:
         self.servers: dict[str, Server] = {}
         self.available: tuple[Server, ...] = ()
         self.candidates: tuple[Server, ...] = ()
+        self.keepers: tuple[Server, ...] = ()
+        """With sticky cookies: those that get no new clients, and keep theirs."""
         self.in_flight = 0
         self.requests = 0
         self.retries = 0
@@ -193,10 +205,12 @@ class Backend:
         """
         if self._serving and self._queue.waiting and not first:
             return None
-        candidates = self._suiting(avoid) if avoid else self.candidates
-        if not candidates:
-            return None
-        server = self.policy.pick(candidates, info) if len(candidates) > 1 else candidates[0]
+        server = self._keeper(info, avoid) if self.keepers else None
+        if server is None:
+            candidates = self._suiting(avoid) if avoid else self.candidates
+            if not candidates:
+                return None
+            server = self.policy.pick(candidates, info) if len(candidates) > 1 else candidates[0]
         server.in_flight += 1
         server.requests += 1
         self.in_flight += 1
@@ -210,6 +224,10 @@ class Backend:
         if not avoid or all(server in avoid for server in self.available):
             return self.candidates
         return tuple(server for server in self.candidates if server not in avoid)
+
+    def _keeper(self, info: PickInfo, avoid: tuple[Server, ...]) -> Server | None:
+        keepers = [server for server in self.keepers if not server.full and server not in avoid]
+        return self.policy.keeper(keepers, info) if keepers else None
 
     def has_room(self, server: Server) -> None:
         """A server that was full is so no more."""
@@ -297,6 +315,8 @@ class Backend:
         panicked = self.panicking
         if self.settings.panic:
             self._panic_or_not(len(usable))
+        if self.sticky:
+            self.keepers = tuple(server for server in self.servers.values() if server.keeps)
         self.policy.rebuild(self.available)
         self._learn_or_not()
         self._find_candidates()

@@ -58,6 +58,8 @@ class Outcome:
     seconds: float = -1.0
     bytes_in: int = 0
     bytes_out: int = 0
+    streamed: bool = False
+    """Has the policy heard before that its response head has come (`Policy.streams`)?"""
 
     @property
     def bad(self) -> bool:
@@ -91,6 +93,16 @@ class Policy(ABC):
 
     def learn(self, server: Server, outcome: Outcome) -> None:  # noqa: B027 - optional by design
         """A use of `server` has ended. Its `in_flight` does not count it any more."""
+
+    def streams(self, server: Server) -> None:  # noqa: B027 - optional by design
+        """The response head of a use of `server` has come, but the use goes on: a long body, a tunnel.
+
+        Only who learns hears of it.
+        """
+
+    def keeper(self, servers: Sequence[Server], info: PickInfo) -> Server | None:
+        """The one of `servers`, which get nothing new, that the client is to stay with all the same."""
+        return None
 
     @property
     def learns(self) -> bool:

@@ -17,7 +17,7 @@ class Admin(Enum):
 
     READY = "ready"
     DRAIN = "drain"
-    """Finishes what it has, takes nothing new."""
+    """Finishes what it has, takes nothing new but from clients that stick to it."""
     MAINT = "maint"
     """Takes nothing and is not checked."""
 
@@ -140,6 +140,12 @@ class Server:
     def available(self) -> bool:
         """May it take something new, as far as people, checks, its agent and its errors are concerned?"""
         return self.wanted and self.well and self.ejection is None
+
+    @property
+    def keeps(self) -> bool:
+        """May it go on with clients that stick to it, though it takes no new ones: does it only drain, or weigh 0?"""
+        maint = self.admin is Admin.MAINT or (self.agent is not None and self.agent.hold == "maint")
+        return self.well and self.ejection is None and not (maint or self.leaving or self.available)
 
     @property
     def full(self) -> bool:

@@ -71,14 +71,16 @@ def _is_sample(outcome: Outcome) -> bool:
 class _Times:
     """What least-time knows of a server."""
 
-    __slots__ = ("average", "due", "heard", "starts", "steps")
+    __slots__ = ("average", "due", "heard", "starts", "steps", "streams")
 
     def __init__(self, now: float) -> None:
         self.average = -1.0
         """Seconds; -1 before the first answer: then the servers' common average counts."""
         self.heard = now
         self.starts: deque[float] = deque()
-        """When what is in flight began, taken as if it were answered in order."""
+        """When what waits for a response head began, taken as if it were answered in order."""
+        self.streams = 0
+        """Uses whose response head has come, and which go on."""
         self.steps = 1
         """The time that counts, in buckets."""
         self.due = now
@@ -90,7 +92,8 @@ class LeastTime(_Scored):
 
     The time is a moving average, or the age of the oldest request in flight where that is larger: so a server that
     hangs is noticed before anything times out. Who the oldest is nobody says; that servers answer in order is
-    near enough, and keeps one request that waits for ever from counting for ever.
+    near enough, and keeps one request that waits for ever from counting for ever. A long response and a tunnel have
+    been answered: their age says nothing. Nor does any, while no response head has ever been seen, as in tcp mode.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
@@ -148,7 +151,7 @@ class LeastTime(_Scored):
         known = times.average >= 0
         time = times.average if known else self._common
         times.due = times.heard + IDLE if known else now
-        if times.starts:
+        if times.starts and self._common:
             age = now - times.starts[0]
             times.due = min(times.due, now + BUCKET if age >= time else times.starts[0] + time)
             time = max(time, age)
@@ -158,15 +161,27 @@ class LeastTime(_Scored):
         times = self._times.get(server)
         if times is None:
             return
-        times.due = now = self._seconds()
-        # Who was the only candidate was taken without being picked, so there may be fewer starts than requests.
-        while len(times.starts) > server.in_flight:
-            times.starts.popleft()
+        times.streams -= outcome.streamed
+        now = self._answered(times, server)
         if _is_sample(outcome):
             times.heard = now
             new = outcome.seconds
             times.average = (1 - SHARE) * times.average + SHARE * new if times.average >= 0 else new
             self._common = (1 - SHARE) * self._common + SHARE * new if self._common else new
+
+    def streams(self, server: Server) -> None:
+        times = self._times.get(server)
+        if times is not None:
+            times.streams += 1
+            self._answered(times, server)
+
+    def _answered(self, times: _Times, server: Server) -> float:
+        """One less waits for its head; what time is it?"""
+        times.due = now = self._seconds()
+        # Who was the only candidate was taken without being picked, so there may be fewer starts than requests.
+        while len(times.starts) > server.in_flight - times.streams:
+            times.starts.popleft()
+        return now
 
 
 class _Cost:
@@ -179,7 +194,7 @@ class _Cost:
         """The average when it was last measured."""
         self.at = 0.0
         self.rested = seconds
-        """The same as if it had been measured at the policy's epoch; see PeakEwma."""
+        """The same as if it had been measured at the policy's epoch, or last picked then; see PeakEwma."""
         self.known = known
 
 
@@ -187,18 +202,21 @@ class PeakEwma(_Scored):
     """An average of the times to a response head that rises at once and falls slowly, times the requests in flight.
 
     A time above the average becomes it; one below moves it down, the more the longer the last is ago (time constant
-    ten seconds). An idle server's average goes on falling, so that a slow one is asked again some time: with one
-    request, for as long as something is in flight its last average counts. A server that is not known yet, or comes
-    back, begins with the mean of the others. After Finagle's balancer of that name.
+    ten seconds). The average of a server that gets nothing goes on falling, so that a slow one is asked again some
+    time: with one request, for from then on its last average counts anew. That is so whether something is in flight
+    there or not: a tunnel may be for hours. A server that is not known yet, or comes back, begins with the mean of the
+    others. While nobody is known, as in tcp mode, the load alone counts. After Finagle's balancer of that name.
 
-    All the averages of idle servers fall by the same factor. So they are kept as of one epoch, and compared as they
-    are, without a power for each server.
+    All the averages fall by the same factor. So they are kept as of one epoch, and compared as they are, without a
+    power for each server.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         super().__init__(seconds)
         self._epoch = seconds()
         self._costs: dict[Server, _Cost] = {}
+        self._blind = True
+        """Is nobody known?"""
         self._known: Sequence[Server] = ()
         self._theirs: list[_Cost] = []
         """The costs of `_known`, in its order."""
@@ -210,6 +228,13 @@ class PeakEwma(_Scored):
         known = [costs[server].seconds for server in servers if server in costs and costs[server].known]
         mean = sum(known) / len(known) if known else 1.0
         self._costs = {server: costs.get(server) or self._new(mean) for server in servers}
+        self._blind = not known
+
+    def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
+        server = super().pick(candidates, info)
+        cost = self._costs[server]
+        cost.rested = cost.seconds * self._scale(self._seconds())
+        return server
 
     def _new(self, seconds: float) -> _Cost:
         cost = _Cost(seconds, known=False)
@@ -225,18 +250,19 @@ class PeakEwma(_Scored):
         if candidates is not self._known:
             self._known = candidates
             self._theirs = [self._costs[server] for server in candidates]
-        scale = self._scale(now)
         if errors:
             loads = [server.in_flight + errors.get(server, 0) for server in candidates]
         else:
             loads = [server.in_flight for server in candidates]
+        if self._blind:
+            return [(load + 1) / server.effective_weight for load, server in zip(loads, candidates, strict=True)]
         if self._turns.equal:
             return [
-                cost.seconds * scale * (load + 1) if load else cost.rested
+                cost.rested * (load + 1) if load else cost.rested
                 for cost, load in zip(self._theirs, loads, strict=True)
             ]
         return [
-            (cost.seconds * scale * (load + 1) if load else cost.rested) / server.effective_weight
+            cost.rested * (load + 1) / server.effective_weight
             for cost, load, server in zip(self._theirs, loads, candidates, strict=True)
         ]
 
@@ -255,10 +281,11 @@ class PeakEwma(_Scored):
             return
         now, new = self._seconds(), outcome.seconds
         if not cost.known:
-            if not any(other.known for other in self._costs.values()):
+            if self._blind:
                 for other in self._costs.values():  # until now nobody knew what is much
                     self._measured(other, new, now)
             cost.known = True
+            self._blind = False
         elif new < cost.seconds:
             kept = exp((cost.at - now) / TAU)
             new = cost.seconds * kept + new * (1 - kept)

@@ -14,7 +14,8 @@ SLOTS = 65537
 """A prime, more than a hundred times the number of servers."""
 WHOLE = SLOTS * SLOTS
 SLICE = 20_000
-"""Slots that are looked at with one pick while a new table is filled, which takes some 800 000 looks in all."""
+"""Looks at slots, and at turns that a light server does not take, with one pick while a new table is filled. That takes
+some 800 000 in all."""
 
 _FREE = 0xFFFF
 
@@ -86,14 +87,14 @@ class _Table:
         self._turns = self._taking()
 
     def fill(self, looks: int) -> bool:
-        """Go on for about so many looks at slots; is it full now?"""
+        """Go on for about so many looks; is it full now?"""
         while self._left and looks > 0:
             looks -= next(self._turns)
             self._left -= 1
         return not self._left
 
     def _taking(self) -> Iterator[int]:
-        """Fill one slot after the other; how many were looked at for each."""
+        """Fill one slot after the other; how many looks each took."""
         order, slots = self.order, self.slots
         digests = [blake2b(server.name.encode(), digest_size=16).digest() for server in order]
         at = [int.from_bytes(digest[:8], "big") % SLOTS for digest in digests]
@@ -101,13 +102,15 @@ class _Table:
         weights = [server.effective_weight for server in order]
         heaviest = max(weights)
         credit = [0.0] * len(order)
+        looks = 0
         while True:
             for number, weight in enumerate(weights):
+                looks += 1
                 credit[number] += weight
                 if credit[number] < heaviest:
                     continue
                 credit[number] -= heaviest
-                slot, step, looks = at[number], steps[number], 1
+                slot, step = at[number], steps[number]
                 while slots[slot] != _FREE:
                     looks += 1
                     slot += step
@@ -116,3 +119,4 @@ class _Table:
                 slots[slot] = number
                 at[number] = slot
                 yield looks
+                looks = 0

@@ -22,6 +22,9 @@ from lbservice.policies.rotation import RoundRobin
 TOO_MANY, WITHIN = 10, 10.0
 """So many errors in so many seconds, and the policy is not asked any more."""
 
+FAILURES = (Exception, SystemExit)
+"""What a policy may raise; a call of sys.exit must not end the balancer without a word."""
+
 Complain = Callable[[str, bool], None]
 """Takes what went wrong, and whether the policy is given up for it."""
 
@@ -51,7 +54,7 @@ def find(path: str, seconds: Callable[[], float], random: Random) -> Policy:
         raise ValueError(f"{class_name} is no policy; derive it from lbservice.testing.Policy")
     try:
         return construct(made, seconds, random)
-    except Exception as error:
+    except FAILURES as error:
         raise ValueError(f"{class_name} cannot be made: {describe(error)}") from error
 
 
@@ -72,8 +75,9 @@ def try_out(path: str) -> None:
             policy.rebuild(candidates)
             picked = policy.pick(candidates, PickInfo("192.0.2.2"))
             policy.failed(servers[2], Outcome(Result.CONNECT_FAILED))
-            policy.learn(servers[2], Outcome(OK, 200, 0.1))
-        except Exception as error:
+            policy.streams(servers[2])
+            policy.learn(servers[2], Outcome(OK, 200, 0.1, streamed=True))
+        except FAILURES as error:
             raise ValueError(f"a trial with made-up servers fails: {describe(error)}") from error
         if not any(picked is server for server in candidates):
             raise ValueError(f"in a trial, pick returned {picked!r}, which is none of the candidates")
@@ -121,14 +125,14 @@ class Own(Policy):
         if not self._given_up:
             try:
                 self._policy.rebuild(servers)
-            except Exception as error:
+            except FAILURES as error:
                 self._blame(describe(error))
 
     def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
         if not self._given_up:
             try:
                 server = self._policy.pick(candidates, info)
-            except Exception as error:
+            except FAILURES as error:
                 self._blame(describe(error))
             else:
                 if any(server is candidate for candidate in candidates):
@@ -140,14 +144,21 @@ class Own(Policy):
         if not self._given_up:
             try:
                 self._policy.failed(server, outcome)
-            except Exception as error:
+            except FAILURES as error:
                 self._blame(describe(error))
 
     def learn(self, server: Server, outcome: Outcome) -> None:
         if not self._given_up:
             try:
                 self._policy.learn(server, outcome)
-            except Exception as error:
+            except FAILURES as error:
+                self._blame(describe(error))
+
+    def streams(self, server: Server) -> None:
+        if not self._given_up:
+            try:
+                self._policy.streams(server)
+            except FAILURES as error:
                 self._blame(describe(error))
 
     def _blame(self, why: str) -> None:

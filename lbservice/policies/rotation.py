@@ -28,7 +28,9 @@ class RoundRobin(Policy):
     def rebuild(self, servers: Sequence[Server]) -> None:
         self.ring = tuple(servers)
         self.equal = len({server.effective_weight for server in servers}) < 2
-        self._credit = {server: self._credit.get(server, 0) for server in servers}
+        # What was large among large weights would be a long debt, or a burst, among small ones.
+        most = sum(server.effective_weight for server in servers)
+        self._credit = {server: max(-most, min(most, self._credit.get(server, 0))) for server in servers}
 
     def pick(self, candidates: Sequence[Server], info: PickInfo) -> Server:
         if not self.equal:

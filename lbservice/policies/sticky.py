@@ -13,7 +13,8 @@ class Sticky(Policy):
     """The server that the client's cookie stands for; without a good cookie, whom `policy` picks.
 
     A cookie's value is a keyed hash of the names of backend and server: it tells nobody anything, and nobody without
-    `secret` can make one. A value that no available server has, forged or out of date, is as good as none.
+    `secret` can make one. A value that no available server has, forged or out of date, is as good as none. One that
+    drains keeps the clients that it has.
     """
 
     def __init__(self, policy: Policy, backend: str, secret: bytes) -> None:
@@ -45,11 +46,18 @@ class Sticky(Policy):
                 return server
         return self.policy.pick(candidates, info)
 
+    def keeper(self, servers: Sequence[Server], info: PickInfo) -> Server | None:
+        cookie = info.cookie
+        return next((server for server in servers if self.token(server) == cookie), None) if cookie else None
+
     def failed(self, server: Server, outcome: Outcome) -> None:
         self.policy.failed(server, outcome)
 
     def learn(self, server: Server, outcome: Outcome) -> None:
         self.policy.learn(server, outcome)
+
+    def streams(self, server: Server) -> None:
+        self.policy.streams(server)
 
     @property
     def learns(self) -> bool:

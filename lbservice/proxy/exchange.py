@@ -336,6 +336,8 @@ class Exchange(PickInfo):
         access = self.access
         client = self._client
         self._stage = RESPONDING
+        if not done and self._lease is not None:
+            self._lease.streams()
         access.responded = now
         access.status = head.status
         length = self.response_length = head.length
@@ -401,6 +403,8 @@ class Exchange(PickInfo):
         client = self._client
         connection = self._connection
         assert connection is not None
+        if self._lease is not None:
+            self._lease.streams()
         self._stage = TUNNEL
         self.keep = False
         self.access.responded = client.seconds()

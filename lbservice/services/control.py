@@ -189,7 +189,7 @@ class Control:
         return self._admin(path, Admin.READY, actor)
 
     def drain(self, path: str, *, actor: str) -> Change:
-        """Nothing new for the server; what it has goes on."""
+        """Nothing new for the server; what it has goes on, sticky clients too."""
         return self._admin(path, Admin.DRAIN, actor)
 
     def maint(self, path: str, *, actor: str) -> Change:

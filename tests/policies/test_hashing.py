@@ -15,7 +15,7 @@ from lbservice.core.backend import Backend
 from lbservice.core.pick import PickInfo
 from lbservice.core.server import Server
 from lbservice.policies.hashing import REMEMBERED
-from lbservice.policies.maglev import Maglev
+from lbservice.policies.maglev import Maglev, _Table
 from tests.core.build import GOOD, Asking, comes_up, goes_down, make_backend, make_server
 
 KEYS = [b"/page/%d" % Random(number).randrange(10**12) for number in range(4000)]
@@ -220,6 +220,13 @@ class TestTable:
             assert home(backend, KEYS[picks]) != "s1"
             picks += 1
         assert 20 < picks < 60
+
+    def test_turns_that_light_servers_do_not_take_are_looks_too(self) -> None:
+        """With one heavy server among hundreds, one slot takes that many turns."""
+        servers = [make_server(f"s{n}", weight=256 if n == 1 else 1) for n in range(1, 401)]
+        table = _Table(servers)
+        assert not table.fill(20_000)
+        assert sum(slot != 0xFFFF for slot in table.slots) < 500
 
     def test_if_nobody_of_it_is_left_the_new_one_is_filled_at_once(self) -> None:
         backend, servers = hashed("maglev uri", 1, 1)

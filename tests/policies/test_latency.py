@@ -108,6 +108,42 @@ class TestBoth:
         loads = [server.in_flight for server in backend]
         assert max(loads) - min(loads) <= 1
 
+    def test_without_response_heads_the_age_of_a_session_says_nothing(self, balance: str) -> None:
+        hall = Hall(balance, 0.1, 0.1)
+        lease_of(hall.backend)
+        hall.quiet(5)
+        burst = [lease_of(hall.backend) for _ in range(99)]
+        assert len(burst) == 99
+        assert [server.in_flight for server in hall.servers] == [50, 50]
+
+    def test_without_response_heads_who_comes_back_takes_his_turn(self, balance: str) -> None:
+        hall = Hall(balance, 0.1, 0.1, 0.1)
+        goes_down(hall.backend, hall.servers[2])
+        hall.quiet(30)
+        comes_up(hall.backend, hall.servers[2])
+        shares: Counter[str] = Counter()
+        for _ in range(60):
+            lease = lease_of(hall.backend)
+            shares[lease.server.name] += 1
+            hall.quiet(1)
+            lease.done(Outcome(OK))
+        assert shares == {"s1": 20, "s2": 20, "s3": 20}
+
+    def test_a_tunnel_does_not_keep_others_away(self, balance: str) -> None:
+        """Its answer has come. With one in flight more than others a server gets less, but it must not get nothing."""
+        hall = Hall(balance, 0.05, 0.05)
+        hall.traffic(0.1, 50)
+        tunnel = lease_of(hall.backend)
+        tunnel.streams()
+        tunnel.streams()  # is the same one
+        name = tunnel.server.name
+        hall.backend.policy.learn(tunnel.server, Outcome(OK, 200, 2.0))  # one answer was late
+        hall.quiet(60)
+        assert hall.traffic(0.01, 1000)[name] > 250
+        tunnel.done(Outcome(OK, 101, 0.05))
+        hall.traffic(0.01, 1000)
+        assert hall.traffic(0.01, 1000)[name] > 350
+
 
 class TestLeastTime:
     def test_a_server_that_hangs_is_left_alone_before_anything_times_out(self) -> None:

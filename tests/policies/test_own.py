@@ -43,6 +43,8 @@ class Moody(Last):
     def pick(self, candidates, info):
         if self.mood == "raises":
             return candidates[99]
+        if self.mood == "quits":
+            raise SystemExit(3)
         if self.mood == "lies":
             return "s1"
         return candidates[-1]
@@ -61,6 +63,11 @@ class Demanding(Policy):
 
     def pick(self, candidates, info):
         return candidates[0]
+
+
+class Quitter(Policy):
+    def pick(self, candidates, info):
+        raise SystemExit(3)
 
 
 class Wrong(Policy):
@@ -124,6 +131,7 @@ class TestFinding:
             ("policies_of_mine:Thing", "Thing is no policy"),
             ("policies_of_mine:Demanding", "Demanding cannot be made: TypeError: .*missing 1 required.*'budget'"),
             ("policies_of_mine:Unfinished", "Unfinished cannot be made: TypeError: .*abstract"),
+            ("policies_of_mine:Quitter", r"a trial with made-up servers fails: SystemExit: 3 \(policies_of_mine.py"),
             ("policies_of_mine:Wrong", "in a trial, pick returned 's1', which is none of the candidates"),
             (
                 "policies_of_mine:Broken",
@@ -168,6 +176,7 @@ class TestHoldingInCheck:
         ("mood", "why"),
         [
             ("raises", "IndexError: tuple index out of range (policies_of_mine.py:"),
+            ("quits", "SystemExit: 3 (policies_of_mine.py:"),
             ("lies", "pick returned 's1', which is none of the candidates"),
         ],
     )

@@ -157,3 +157,14 @@ class TestWhoComesAndGoes:
             short_request(backend)
         for server, weight, was in zip(servers, weights, before, strict=True):
             assert abs(server.requests - was - 2 * weight) <= 4
+
+
+def test_a_debt_among_large_weights_is_none_among_small_ones() -> None:
+    backend, servers = weighted(256, 256, 255)
+    for _ in range(1000):
+        lease_of(backend).done(GOOD)
+    for server, weight in zip(servers, (1, 2, 1), strict=True):
+        server.weight = weight
+    backend.refresh()
+    shares = Counter(lease_of(backend).server.name for _ in range(40))
+    assert all(abs(shares[name] - fair) <= 2 for name, fair in (("s1", 10), ("s2", 20), ("s3", 10))), shares

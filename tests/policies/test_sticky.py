@@ -2,20 +2,23 @@ from __future__ import annotations
 
 import pytest
 
+from lbservice.core.agent import Agent, Said
 from lbservice.core.backend import Backend
 from lbservice.core.pick import OK, Outcome, Policy
-from lbservice.core.server import Server
+from lbservice.core.server import Admin, Ejection, Server
 from lbservice.policies.least import LeastConn
 from lbservice.policies.rotation import RoundRobin
 from lbservice.policies.sticky import Sticky
-from tests.core.build import GOOD, Asking, comes_up, goes_down, make_backend, make_server
+from tests.core.build import GOOD, Asking, comes_up, goes_down, make_backend, make_server, passed
 
 SECRET = b"sixteen bytes ok"
 
 
 def sticky(secret: bytes = SECRET, name: str = "app", policy: Policy | None = None) -> tuple[Backend, Sticky]:
     made = Sticky(policy or RoundRobin(), name, secret)
-    return make_backend([make_server(f"s{n}", maxconn=2) for n in (1, 2, 3)], made), made
+    backend = make_backend([make_server(f"s{n}", maxconn=2) for n in (1, 2, 3)], made)
+    backend.sticky = True
+    return backend, made
 
 
 def served(backend: Backend, cookie: bytes, *avoid: Server) -> str:
@@ -45,6 +48,56 @@ class TestFollowing:
         assert {served(backend, token) for _ in range(6)} == {"s2", "s3"}
         comes_up(backend, s1)
         assert {served(backend, token) for _ in range(6)} == {"s1"}
+
+    @pytest.mark.parametrize("how", ["drain", "weight", "agent"])
+    def test_to_one_that_drains_though_it_gets_nobody_new(self, how: str) -> None:
+        backend, policy = sticky()
+        s1, s2, s3 = backend
+        tokens = {server: policy.token(server) for server in backend}
+        for server in (s1, s2):
+            if how == "drain":
+                server.admin = Admin.DRAIN
+            elif how == "weight":
+                server.weight = 0
+            else:
+                server.agent = Agent()
+                server.hear(passed(), Said(hold="drain"))
+        backend.refresh()
+        assert [served(backend, tokens[server]) for server in (s1, s2, s3)] == ["s1", "s2", "s3"]
+        assert [served(backend, b"") for _ in range(4)] == ["s3"] * 4
+        assert served(backend, tokens[s1], s1) == "s3", "it has failed him"
+        goes_down(backend, s3)
+        assert served(backend, tokens[s1]) == "s1", "also when it is all that there is"
+        assert backend.acquire(Asking()) is None
+
+    def test_not_to_one_that_drains_and_is_full_down_ejected_removed_or_in_maint(self) -> None:
+        backend, policy = sticky()
+        s1 = backend.servers["s1"]
+        token = policy.token(s1)
+        s1.admin = Admin.DRAIN
+        backend.refresh()
+        leases = [backend.acquire(Asking(cookie=token)) for _ in range(2)]
+        assert s1.full
+        assert served(backend, token) != "s1"
+        for lease in leases:
+            assert lease is not None
+            lease.done(GOOD)
+        assert served(backend, token) == "s1"
+        goes_down(backend, s1)
+        assert served(backend, token) != "s1"
+        comes_up(backend, s1)
+        s1.ejection = Ejection(30.0, "errors")
+        backend.refresh()
+        assert served(backend, token) != "s1"
+        s1.ejection = None
+        s1.admin = Admin.MAINT
+        backend.refresh()
+        assert served(backend, token) != "s1"
+        s1.admin = Admin.DRAIN
+        backend.refresh()
+        assert served(backend, token) == "s1"
+        backend.remove(s1)
+        assert served(backend, token) != "s1"
 
     def test_not_to_one_that_is_full_or_was_tried(self) -> None:
         backend, policy = sticky()

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from lbservice.core.settings import StickySettings
+from lbservice.core.server import Admin
+from lbservice.core.settings import Edit, StickySettings
 from lbservice.policies.sticky import Sticky
 from tests.proxy.test_http_exchange import get, post
-from tests.support.actors import OK, answer, die, field, response, responses, then_close
+from tests.support.actors import OK, Client, answer, die, field, response, responses, then_close
 from tests.support.house import House
 
 MakeHouse = Callable[..., House]
@@ -103,11 +104,19 @@ class TestACookieThatDoesNotHelp:
 
     def test_of_a_server_that_is_out(self, sticky: MakeHouse) -> None:
         house = sticky()
-        house.server(2).weight = 0
+        house.server(2).admin = Admin.MAINT
         house.backend.refresh()
         got = response(house.client().ask(get(b"Cookie: " + cookie(house, 2))))
         assert got.body in (b"s1", b"s3")
         assert got.all("Set-Cookie")[1] == set_cookie(house, int(got.body[1:]))
+
+    def test_of_a_server_that_drains_it_does(self, sticky: MakeHouse) -> None:
+        house = sticky()
+        house.server(2).admin = Admin.DRAIN
+        house.backend.refresh()
+        got = response(house.client().ask(get(b"Cookie: " + cookie(house, 2))))
+        assert (got.body, got.all("Set-Cookie")) == (b"s2", ["theirs=1"])
+        assert {response(house.client().ask(get())).body for _ in range(4)} == {b"s1", b"s3"}
 
     def test_of_a_server_that_refuses_or_breaks_off(self, sticky: MakeHouse) -> None:
         house = sticky()
@@ -135,6 +144,29 @@ class TestEveryWayAResponseCanGo:
         house.origins[0].answers = (said,)
         got = response(house.client().ask(get()))
         assert got.all("Set-Cookie") == [set_cookie(house, 1)]
+
+    def test_to_http_1_0_and_to_head(self, sticky: MakeHouse) -> None:
+        house = sticky()
+        old = response(house.client().ask(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n"))
+        assert old.all("Set-Cookie") == ["theirs=1", set_cookie(house, 1)]
+        house.origins[1].answers = (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",)
+        assert b"\r\nSet-Cookie: %b\r\n" % set_cookie(house, 2).encode() in house.client().ask(
+            b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
+        )
+
+    def test_beside_edits(self, sticky: MakeHouse) -> None:
+        edits = {"request_edits": (Edit("X-Env", "set", "live"),), "response_edits": (Edit("X-By", "set", "us"),)}
+        house = sticky(**edits)
+        client = house.client()
+        for ask in (get(), get(), get(b"Cookie: a=1; " + cookie(house, 2)), get(b"Cookie: " + cookie(house, 2))):
+            got = response(client.ask(ask))
+            number = int(got.body[1:])
+            fresh = b"SRV" not in ask
+            assert got.all("Set-Cookie") == ["theirs=1", *([set_cookie(house, number)] if fresh else [])]
+            assert got.all("X-By") == ["us"]
+        requests = [request for origin in house.origins for request in origin.requests]
+        assert len(requests) == 4
+        assert all(field(request, "X-Env") == "live" and b"SRV" not in request for request in requests)
 
     def test_one_that_ends_with_the_connection(self, sticky: MakeHouse) -> None:
         house = sticky()
@@ -191,6 +223,29 @@ class TestHashes:
         assert set(homes.values()) == {b"s1", b"s2", b"s3"}
         for key, home in homes.items():
             assert response(house.client().ask(ask(key))).body == home
+
+    def test_the_client_s_address_is_what_a_trusted_proxy_says(self, make_house: MakeHouse) -> None:
+        house = make_house(3, balance="source", frontend={"trusted": ("198.51.100.0/24",)})
+        for number in (1, 2, 3):
+            house.origin(number, answer(b"s%d" % number))
+        proxies = [house.client("198.51.100.1"), house.client("198.51.100.2")]
+
+        def home(client: Client, said: bytes) -> bytes:
+            return response(client.ask(get(b"X-Forwarded-For: " + said))).body
+
+        homes = {last: home(proxies[0], b"203.0.113.%d" % last) for last in range(24)}
+        assert set(homes.values()) == {b"s1", b"s2", b"s3"}
+        for last, server in homes.items():
+            assert home(proxies[1], b"9.9.9.9, 203.0.113.%d, 198.51.100.9" % last) == server
+            assert response(house.client(f"203.0.113.{last}").ask(get())).body == server, "who comes by himself, too"
+
+    def test_what_a_stranger_says_of_himself_is_not_believed(self, make_house: MakeHouse) -> None:
+        house = make_house(3, balance="source", frontend={"trusted": ("10.9.0.0/16",)})
+        for number in (1, 2, 3):
+            house.origin(number, answer(b"s%d" % number))
+        client = house.client()
+        got = {response(client.ask(get(b"X-Forwarded-For: 203.0.113.%d" % last))).body for last in range(24)}
+        assert len(got) == 1
 
     def test_the_client_s_address_in_tcp_mode(self, make_house: MakeHouse) -> None:
         house = make_house(3, mode="tcp", balance="source")
