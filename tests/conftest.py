@@ -8,7 +8,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 
-class SystemTestsTogether(LoadScopeScheduling):  # type: ignore[misc]
+class SystemTestsTogether(LoadScopeScheduling):
     """One worker gets all system tests, which want a core each. (xdist 3.8 finds no groups with pytest 9.2.)"""
 
     def _split_scope(self, nodeid: str) -> str:
