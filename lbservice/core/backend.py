@@ -253,7 +253,8 @@ class Backend:
 
         `repeats`: the server may have begun with it. Then the budget has counted it, until it is given back.
         """
-        again = not repeats or self.budget.take(self.in_flight + self._queue.waiting)
+        in_flight = self.in_flight + self._queue.waiting + 1
+        again = not repeats or self.budget.take(in_flight, self.requests)
         if again:
             self.retries += 1
         self._retried(self, failed, again)

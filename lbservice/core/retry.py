@@ -6,26 +6,41 @@ request whose connection was refused has cost no server anything; it may always 
 
 from __future__ import annotations
 
+from math import inf
+
 LEAST = 3
 """Repetitions that are always allowed at a time: with little traffic a share of it says nothing."""
 
 
 class RetryBudget:
-    """How many repetitions may be in flight at a time: `share` of the requests in flight, and `LEAST` in any case."""
+    """How much may be repeated: `share` of the requests in flight, at a time, and more as long as there is a reserve.
 
-    __slots__ = ("active", "refused", "share")
+    The reserve is for the death of a server with all it has: at rest it is as large as what is in flight. Each
+    repetition takes one from it, and each request that a server gets adds `share`. So what fails at once may be
+    repeated at once, and where failure goes on, repetitions are no more than `share` of what servers get (decision 17).
+    """
+
+    __slots__ = ("_reserve", "_seen", "active", "refused", "share")
 
     def __init__(self, share: float) -> None:
         self.share = share
         self.active = 0
         """Repetitions in flight; those who wait in the queue or connect are, too."""
         self.refused = 0
+        self._reserve = inf
+        self._seen = 0
 
-    def take(self, requests: int) -> bool:
-        """May one more be repeated, while so many are in flight or waiting? Counts the answer."""
-        if self.active >= max(LEAST, self.share * requests):
+    def take(self, in_flight: int, requests: int) -> bool:
+        """May one more be repeated? Counts the answer.
+
+        `in_flight`: the requests that are served or waiting, with this one; `requests`: all that servers got so far.
+        """
+        self._reserve = min(self._reserve + min(self.share, 1.0) * (requests - self._seen), in_flight)
+        self._seen = requests
+        if self.active >= max(LEAST, self.share * in_flight) and self._reserve < 1:
             self.refused += 1
             return False
+        self._reserve = max(0.0, self._reserve - 1)
         self.active += 1
         return True
 

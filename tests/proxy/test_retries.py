@@ -38,22 +38,38 @@ def make(make_house: MakeHouse, **backend: float) -> House:
     return house
 
 
-@pytest.mark.parametrize(("requests", "repeated"), [(3, 3), (10, 3), (50, 10)])
-def test_when_a_server_dies_a_fifth_of_what_is_in_flight_is_repeated_and_three_in_any_case(
-    make_house: MakeHouse, requests: int, repeated: int
-) -> None:
+@pytest.mark.parametrize("requests", [1, 3, 10, 50])
+def test_when_a_server_dies_all_that_it_had_is_repeated(make_house: MakeHouse, requests: int) -> None:
     house = make(make_house)
     clients = crash(house, requests)
     house.run(0.1)
-    # Each that fails counts no more among those in flight, so the last ones see fewer.
-    assert house.backend.budget.active <= repeated
-    assert house.backend.budget.active >= min(3, requests)
+    assert house.backend.budget.active == requests
     house.run(2)
-    statuses = [response(client.take()).status for client in clients]
-    assert statuses.count(200) == house.backend.retries
-    assert statuses.count(502) == requests - house.backend.retries == house.backend.budget.refused
+    assert [response(client.take()).status for client in clients] == [200] * requests
+    assert (house.backend.retries, house.backend.budget.active) == (requests, 0)
+
+
+def test_when_every_request_dies_a_fifth_is_repeated_after_the_first_ones(make_house: MakeHouse) -> None:
+    house = make_house(2)
+    origins = [house.origin(number, hang) for number in (1, 2)]
+    rounds = []
+    for _ in range(5):
+        before = house.backend.retries
+        clients = [house.client() for _ in range(50)]
+        for client in clients:
+            client.send(GET)
+        for _ in range(1 + house.backend.settings.retries):
+            house.run(0.1)
+            for origin in origins:
+                for connection in origin.connections:
+                    connection.abort()
+        house.run(0.1)
+        assert {response(client.take()).status for client in clients} == {502}
+        rounds.append(house.backend.retries - before)
+    assert rounds[0] >= 50
+    assert max(rounds[1:]) <= 25, rounds
+    assert house.backend.budget.refused > 0
     assert house.backend.budget.active == 0
-    assert {access.termination for access in house.log if access.status == 502} <= {"SH"}
 
 
 def test_without_a_bound_all_are_repeated(make_house: MakeHouse) -> None:

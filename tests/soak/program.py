@@ -52,8 +52,7 @@ def main() -> int:
 def lb_ini(site: Site, web: Iterable[Server], raw: Iterable[Server]) -> str:
     """Two http backends with the same servers, of which `narrow` always has a queue, and one in tcp mode."""
     checks = "inter = 500ms\nfall = 3\nrise = 2\ntimeout connect = 5s\n"
-    # How much a server has when it is killed is chance, and may be more than the budget allows to repeat.
-    http = f"check = http GET /health expect 200\n{checks}timeout server = {TIMEOUT_SERVER}s\nretry-budget = off\n"
+    http = f"check = http GET /health expect 200\n{checks}timeout server = {TIMEOUT_SERVER}s\n"
     care = "slowstart = 1s\nobserve = layer4\nerror-limit = 3\noutlier = broken\noutlier-ejection = 500ms\n"
     classes = "queue-priority = header(X-Priority) high, low\n"
     limits = "timeout client-head = 3s\ntimeout keep-alive = 4s\n"

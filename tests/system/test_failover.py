@@ -19,8 +19,6 @@ pytestmark = pytest.mark.system
 
 Servers = tuple[Server, ...]
 HTTP_CHECK = "check = http GET /health expect 200"
-REPEAT_ALL = "retry-budget = off"
-"""How many requests a server has when it is killed is chance; more than the budget may be."""
 
 
 def timed(ask: Callable[[], Response]) -> tuple[float, Response]:
@@ -34,7 +32,7 @@ def timed(ask: Callable[[], Response]) -> tuple[float, Response]:
 def test_a_killed_server_costs_no_client_anything(tmp_path: Path, servers: Servers, check: str) -> None:
     port = free_port()
     victim = servers[1]
-    with Balancer(tmp_path, lb_ini(port, servers, backend=f"{check}\n{REPEAT_ALL}")) as balancer:
+    with Balancer(tmp_path, lb_ini(port, servers, backend=check)) as balancer:
         with Load(port, clients=100) as load:
             eventually(lambda: load.responses > 300, 5, "some traffic")
             victim.kill()
@@ -54,7 +52,7 @@ def test_a_killed_server_costs_no_client_anything(tmp_path: Path, servers: Serve
 
 def test_several_deaths_in_a_row_cost_no_client_anything(tmp_path: Path, servers: Servers) -> None:
     port = free_port()
-    with Balancer(tmp_path, lb_ini(port, servers, backend=REPEAT_ALL)) as balancer:
+    with Balancer(tmp_path, lb_ini(port, servers)) as balancer:
         with Load(port, clients=100) as load:
             for server in servers:
                 eventually(lambda: load.responses > 200, 5, "some traffic")

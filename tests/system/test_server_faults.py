@@ -123,7 +123,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         config = [f"[frontend {name}]\nlisten = 127.0.0.1:{port}\nbackend = {name}" for name, port in ports.items()]
         config += [
             f"[backend alone]\nretries = 0\n{times}{bad.line}",
-            f"[backend pair]\n{times}{bad.line}\n{good.line}",
+            f"[backend pair]\nretry-budget = off\n{times}{bad.line}\n{good.line}",
             f"[backend queue]\ntimeout queue = 5s\n{times}{bad.line} maxconn=1",
             f"[backend trio]\n{times}{bad.line}\n{good.line}\n{spare.line}",
             f"[backend other]\ncheck = none\n{good.line}\n{spare.line}\n",

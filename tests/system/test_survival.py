@@ -76,7 +76,7 @@ def test_what_hangs_on_a_dead_machine_is_done_elsewhere(tmp_path: Path, servers:
 
 def test_a_server_that_comes_back_under_load_starts_slowly(tmp_path: Path, servers: Servers) -> None:
     port = free_port()
-    keys = "slowstart = 3s\nretry-budget = off\nbalance = leastconn"
+    keys = "slowstart = 3s\nbalance = leastconn"
     with Balancer(tmp_path, lb_ini(port, servers, backend=keys)) as balancer:
         with Load(port, clients=60, pause=0.0, target="/?delay=0.03") as load:
             eventually(lambda: load.responses > 300, 5, "some traffic")
