@@ -263,6 +263,7 @@ def parse(text: str, file: str = "lb.ini", *, policies: Collection[str] = frozen
         frontends=tuple(frontends),
         backends=tuple(backends),
         manhole=manholes[0] if manholes else None,
+        entries=tuple((section.title, entry.key, entry.value) for section in sections for entry in section.entries),
         **(general[0] if general else {}),
     )
 

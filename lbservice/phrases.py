@@ -53,6 +53,7 @@ SERVER: Options = {
     "ca": ("ca", readable_file),
     "sni": ("sni", host_field),
     "check-via": ("check_via", via),
+    "state": ("state", choice("state", ("ready", "drain", "maint"))),
 }
 
 LISTEN: Options = {

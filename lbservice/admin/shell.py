@@ -10,7 +10,7 @@ import inspect
 
 from lbservice.admin.table import Report, Table, Text, duration
 from lbservice.config import parse_address, parse_server
-from lbservice.core.change import Change
+from lbservice.core.change import By, Change
 from lbservice.errors import ControlError
 from lbservice.services.control import CheckRow, Control, ServerRow
 
@@ -24,7 +24,7 @@ class Shell:
 
     def __init__(self, control: Control, actor: str) -> None:
         self._control = control
-        self._actor = actor
+        self._by = By(actor, "shell")
 
     def __repr__(self) -> str:
         return "<the load balancer; lb.help() lists what it can do>"
@@ -71,28 +71,28 @@ class Shell:
             settings = parse_server(name, words)
         except ValueError as error:
             raise ControlError(f"{backend}/{name}: {'; '.join(map(str, error.args))}") from error
-        return self._control.add(backend, settings, actor=self._actor)
+        return self._control.add(backend, settings, by=self._by)
 
     def remove(self, server: str, now: bool = False) -> Change:
         """Let a server go when its requests are done; now=True cuts them off."""
         _must_be(bool, now=now)
-        return self._control.remove(server, now=now, actor=self._actor)
+        return self._control.remove(server, now=now, by=self._by)
 
     def drain(self, server: str) -> Change:
         """Nothing new for the server "BACKEND/NAME"; what it has goes on."""
-        return self._control.drain(server, actor=self._actor)
+        return self._control.drain(server, by=self._by)
 
     def ready(self, server: str) -> Change:
         """Use the server again."""
-        return self._control.ready(server, actor=self._actor)
+        return self._control.ready(server, by=self._by)
 
     def maint(self, server: str) -> Change:
         """Nothing new for the server, and no checks either."""
-        return self._control.maint(server, actor=self._actor)
+        return self._control.maint(server, by=self._by)
 
     def weight(self, server: str, weight: int) -> Change:
         """The server's share, 0-256; 0 takes nothing new."""
-        return self._control.weight(server, weight, actor=self._actor)
+        return self._control.weight(server, weight, by=self._by)
 
     # -- help ------------------------------------------------------------------------------
 

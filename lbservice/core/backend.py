@@ -12,7 +12,7 @@ a freed slot goes to the one who is first of those whom it suits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from lbservice.core.events import Access
 from lbservice.core.pick import OK, Outcome, PickInfo, Policy, Result
@@ -307,6 +307,24 @@ class Backend:
         self.refresh()
         if not server.in_flight:
             self.drop(server)
+
+    def change(self, settings: BackendSettings, policy: Policy | None) -> None:
+        """Other settings from now on, and another policy if they want one. Its servers are changed one by one."""
+        before, self.settings = self.settings, settings
+        if policy is not None:
+            self.policy = policy
+        self.sticky = settings.sticky is not None
+        self.keepers = ()
+        self.budget.share = settings.retry_budget
+        if before.priority != settings.priority:
+            self._queue.reclass(len(settings.priority.classes) if settings.priority else 1)
+        self.refresh()
+
+    def sort(self, names: Iterable[str]) -> None:
+        """Servers of these names first, in this order."""
+        order = [*names, *self.servers]
+        self.servers = {name: self.servers[name] for name in dict.fromkeys(order) if name in self.servers}
+        self.refresh()
 
     def refresh(self) -> None:
         """Health, weight, admin state or membership of a server has changed: decide anew."""

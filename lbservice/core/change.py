@@ -6,14 +6,38 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class By:
+    """Who changes something: `actor` as he is known there, the `face` that he came by, and why, if he says so.
+
+    Faces are "shell", "api", "cli", "signal" and "file".
+    """
+
+    actor: str
+    face: str = ""
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
-    """`verb` was done to `target` by `actor`; `before` and `after` are the state in words."""
+    """`verb` was done to `target`; `before` and `after` are the state in words.
+
+    `number` counts all changes since the start, 0 while it has none: it was so already. `at` is the time of day, in
+    seconds since 1970. What is not `saved` is gone with the process.
+    """
 
     verb: str
     target: str
     before: str
     after: str
-    actor: str
+    by: By
+    number: int = 0
+    at: float = 0.0
+    saved: bool = True
+
+    @property
+    def actor(self) -> str:
+        """Who did it."""
+        return self.by.actor
 
     @property
     def changed(self) -> bool:
@@ -23,6 +47,9 @@ class Change:
     def __str__(self) -> str:
         if not self.changed:
             return f"{self.target}: already {self.after}"
-        return f"{self.target}: {self.verb}, {self.before} -> {self.after}"
+        said = f"{self.target}: {self.verb}, {self.before} -> {self.after}"
+        if not self.number:
+            return said
+        return f"{said} (change {self.number}{'' if self.saved else '; a restart forgets it, unless it is saved'})"
 
     __repr__ = __str__

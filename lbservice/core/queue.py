@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from lbservice.core.pick import PickInfo
@@ -48,6 +49,9 @@ class Ticket:
         """How many were waiting before it, as the log's backend queue field says."""
 
 
+_number = attrgetter("number")
+
+
 class Queue:
     """The tickets of one backend, for `classes` classes. `waiting` counts those that are neither served nor gone."""
 
@@ -72,6 +76,17 @@ class Queue:
         self.waiting += 1
         self._by_rank[rank] += 1
         return ticket
+
+    def reclass(self, classes: int) -> None:
+        """There are so many classes from now on; who waits in one that is no more waits in the last."""
+        waiting = sorted((each for line in self._lines.values() for each in line if each.granted), key=_number)
+        self._lines = {}
+        self._by_rank = [0] * classes
+        self._left = 0
+        for ticket in waiting:
+            ticket.rank = min(ticket.rank, classes - 1)
+            self._lines.setdefault((ticket.rank, ticket.avoid), deque()).append(ticket)
+            self._by_rank[ticket.rank] += 1
 
     def leave(self, ticket: Ticket) -> None:
         """Give a place up; harmless when the ticket was served already."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from lbservice.core.agent import Agent, Said
@@ -33,16 +33,17 @@ class Ejection:
 class Server:
     """A server of one backend. Compared by identity; its counters live as long as it does.
 
-    `weight` (0-256; 0 takes nothing new) and `admin` are what people want, and may change while it runs; `ramp` and
-    `ejection` are what its past does to it. Whoever changes one of them calls `Backend.refresh`, which keeps its tuple
-    of available servers in step. Policies go by `effective_weight` and the backend by `maxconn`, which are what was
-    configured or, for the time being, a part of it. What its agent says never overwrites what people said.
+    `settings` is what people want, and may change while it runs; `weight` (0-256; 0 takes nothing new) and `admin` are
+    parts of it. `ramp` and `ejection` are what its past does to it. Whoever changes one of them calls
+    `Backend.refresh`, which keeps its tuple of available servers in step. Policies go by `effective_weight` and the
+    backend by `maxconn`, which are what was configured or, for the time being, a part of it. What its agent says never
+    overwrites what people said.
     """
 
     __slots__ = (
+        "_admin",
         "_ramp",
-        "_weight",
-        "admin",
+        "_settings",
         "agent",
         "backend",
         "bytes_in",
@@ -54,10 +55,10 @@ class Server:
         "in_flight",
         "leaving",
         "maxconn",
+        "moves",
         "name",
         "requests",
         "resets",
-        "settings",
         "statuses",
         "timeouts",
     )
@@ -65,18 +66,18 @@ class Server:
     def __init__(self, backend: str, settings: ServerSettings, health: Health) -> None:
         self.backend = backend
         self.name = settings.name
-        self.settings = settings
         self.health = health
         self.agent: Agent | None = None
         self.effective_weight: float
         self.maxconn: int
         """Requests that it may have in flight at present; 0: any number."""
         self._ramp = 1.0
-        self.weight = settings.weight
-        self.admin = Admin.READY
+        self.settings = settings
         self.ejection: Ejection | None = None
         self.leaving = False
         """Removed by an operator, and gone as soon as its last request is done."""
+        self.moves = 0
+        """How often it got another address: older connections are not used again."""
         self.in_flight = 0
         self.requests = 0
         self.statuses = [0, 0, 0, 0, 0, 0]
@@ -88,14 +89,33 @@ class Server:
         self.bytes_out = 0
 
     @property
+    def settings(self) -> ServerSettings:
+        """What people want of it. Its name stays."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._admin = Admin(settings.state)
+        self._reckon()
+
+    @property
     def weight(self) -> int:
         """What people want its share to be."""
-        return self._weight
+        return self._settings.weight
 
     @weight.setter
     def weight(self, weight: int) -> None:
-        self._weight = weight
-        self._reckon()
+        self.settings = replace(self._settings, weight=weight)
+
+    @property
+    def admin(self) -> Admin:
+        """Whether people want it to be used."""
+        return self._admin
+
+    @admin.setter
+    def admin(self, admin: Admin) -> None:
+        self.settings = replace(self._settings, state=admin.value)
 
     @property
     def ramp(self) -> float:
@@ -116,8 +136,8 @@ class Server:
 
     def _reckon(self) -> None:
         """What people want, times what agent and recovery leave of it: the one place for such factors."""
-        weight: float = self._weight
-        most = self.settings.maxconn
+        weight: float = self._settings.weight
+        most = self._settings.maxconn
         if self.agent is not None:
             weight = min(weight * self.agent.share, MAX_WEIGHT)
             if self.agent.maxconn is not None:

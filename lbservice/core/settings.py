@@ -7,7 +7,7 @@ sizes are bytes, weights are 0-256, and 0 means "no limit" for every `max...` va
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Expected = bytes | re.Pattern[bytes]
 """What must be found somewhere in an answer."""
@@ -39,11 +39,18 @@ class ServerSettings:
     check_via: Via | None = None
     slowstart: float | None = None
     """Seconds; None: as its backend."""
+    state: str = "ready"
+    """What an operator wants of it: "ready", "drain" or "maint"."""
 
     @property
     def address(self) -> str:
         """`host:port`, an IPv6 host in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def target(self) -> tuple[object, ...]:
+        """What decides who is talked to, and how: where any of it differs, connections and checks are of no use."""
+        return self.host, self.port, self.tls, self.check, self.check_via
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,3 +374,5 @@ class Settings:
     frontends: tuple[FrontendSettings, ...] = ()
     backends: tuple[BackendSettings, ...] = ()
     manhole: ManholeSettings | None = None
+    entries: tuple[tuple[str, str, str], ...] = field(default=(), compare=False, repr=False)
+    """What the file says, as it is written there: section ("backend app"), key ("server s1"), value."""

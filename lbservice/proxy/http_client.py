@@ -62,6 +62,8 @@ class HttpClientProtocol(DialedProtocol):
 
     def __init__(self, clock: Clock, server: Server, pool: IdlePool) -> None:
         self.server = server
+        self.moves = server.moves
+        """Which of the server's addresses it leads to."""
         self.exchange: Exchange | None = None
         self.requests = 0
         self._clock = clock

@@ -23,7 +23,7 @@ from lbservice.proxy.exchange import Exchange
 from lbservice.proxy.pace import WATCH, Intake, Uptake
 from lbservice.proxy.splice import LONG
 from lbservice.proxy.sticky import StickyExchange
-from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, host_of, port_of, tcp_state, unread
+from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, hand_on, host_of, port_of, tcp_state, unread
 from lbservice.wire.body import Body, LengthBody, reader
 from lbservice.wire.forwarded import Introduction, said, usable_request_id
 from lbservice.wire.h1 import (
@@ -168,6 +168,14 @@ class HttpServerProtocol(Protocol):
         return self.factory.stopping
 
     def connectionMade(self) -> None:
+        self._introduce()
+        now = self.seconds()
+        self._rested = now
+        self._deadline.set(now, self.factory.settings.timeout_client_head)
+        self.factory.opened(self)
+
+    def _introduce(self) -> None:
+        """There is a transport: find out what servers are to be told of the client."""
         factory, host = self.factory, self.host
         trusted = factory.trusts(host)
         self.introduction = Introduction(
@@ -181,10 +189,6 @@ class HttpServerProtocol(Protocol):
         if self.encrypted:
             self._frontend += "~"  # as HAProxy marks it in the log
         self.transport.registerProducer(self, True)
-        now = self.seconds()
-        self._rested = now
-        self._deadline.set(now, factory.settings.timeout_client_head)
-        factory.opened(self)
 
     # -- bytes in --------------------------------------------------------------------------
 
@@ -448,6 +452,8 @@ class HttpServerProtocol(Protocol):
                 self.release()
             if self._running:
                 return
+            if factory.successor is not None and self.hand_over():
+                return
             if self._buffer:
                 self._next()
             elif self._eof:
@@ -463,6 +469,36 @@ class HttpServerProtocol(Protocol):
             self._linger()
         else:
             self._close()
+
+    # -- a reload ----------------------------------------------------------------------------
+
+    def hand_over(self) -> bool:
+        """Its frontend has been replaced: between two requests, the connection goes over to the new one. Is it so?"""
+        successor = self.factory.successor
+        busy = self.exchange is not None or self._phase is not HEAD or self._running
+        if successor is None or busy or self._choked or self._eof or self._gone:
+            return False
+        self._gone = True
+        self._deadline.close()
+        transport = self.transport
+        transport.unregisterProducer()
+        self.factory.parted(self)
+        heir: Any = successor.buildProtocol(transport.getPeer())
+        hand_on(transport, heir)
+        heir.inherit(self, self._buffer)
+        return True
+
+    def inherit(self, before: HttpServerProtocol, data: bytes) -> None:
+        """Go on with a connection of another protocol, which has read these bytes of the next request."""
+        self.transport, self.connected, self.encrypted = before.transport, 1, before.encrypted
+        self._introduce()
+        self.has_asked, self._rested = before.has_asked, before._rested
+        settings, now = self.factory.settings, self.seconds()
+        patience = settings.timeout_keep_alive if self.has_asked else settings.timeout_client_head
+        self._deadline.set(now, max(0.0, self._rested + patience - now))
+        self.factory.joined(self)
+        if data:
+            self._head(data)
 
     # -- refusing and closing --------------------------------------------------------------
 

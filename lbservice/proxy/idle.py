@@ -39,7 +39,7 @@ class IdlePool:
         waiting = self._idle.get(server)
         if waiting is None:
             waiting = self._idle[server] = []
-        if len(waiting) < MAX_IDLE and not (server.leaving or self.closed):
+        if len(waiting) < MAX_IDLE and connection.moves == server.moves and not (server.leaving or self.closed):
             waiting.append(connection)
             connection.pooled_in = TURN.number
             return True

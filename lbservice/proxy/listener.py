@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.utils import formatdate
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Protocol, ServerFactory
@@ -21,6 +21,7 @@ from lbservice.core.events import Access
 from lbservice.core.frontend import Frontend
 from lbservice.core.route import Router
 from lbservice.core.server import Server
+from lbservice.core.settings import FrontendSettings
 from lbservice.errors import StartError
 from lbservice.proxy import tls
 from lbservice.proxy.admission import TELL, Admission
@@ -42,7 +43,8 @@ _log = Logger()
 class FrontendFactory(ServerFactory):
     """What the connections of one frontend share. `wrote` takes each finished Access.
 
-    `backend` takes what its rules do not send to others of `backends`, by name; None: nobody does.
+    `backend` takes what its rules do not send to others of `backends`, by name; None: nobody does. A reload makes a
+    new one, the `successor` of the old one, for the same Frontend: listeners and connections go over to it.
     """
 
     noisy = False
@@ -50,25 +52,28 @@ class FrontendFactory(ServerFactory):
     def __init__(
         self,
         frontend: Frontend,
-        backend: Backend | None,
+        settings: FrontendSettings,
         pool: IdlePool,
         network: Network,
         clock: Clock,
         wrote: Callable[[Access], None],
         admission: Admission,
-        backends: Mapping[str, Backend] = {},
+        backends: Mapping[str, Backend],
     ) -> None:
         self.frontend = frontend
-        self.settings = frontend.settings
+        self.settings = settings
         self.name = frontend.name
-        self.backend = backend
+        self.backend = backends.get(settings.backend)
         self.backends = backends
         self.pool = pool
         self.network = network
         self.clock = clock
         self.stopping = False
+        self.successor: Self | None = None
         self._wrote = wrote
         self._connections: set[Connection] = set()
+        self._behind: list[Any] = []
+        """For each of its listeners the factory that it talks to: this one, or TLS before it."""
         self._ports: list[Any] = []  # of IListeningPort
         self._admission = admission
         self._by_address: Counter[str] = Counter()
@@ -77,14 +82,52 @@ class FrontendFactory(ServerFactory):
 
     # -- listening -------------------------------------------------------------------------
 
-    def listen(self) -> None:
-        """Open every listener of the frontend. Raises CannotListenError or StartError."""
+    def prepare(self) -> None:
+        """Read all files that it needs. Raises StartError."""
         for listen in self.settings.listen:
             factory: Any = self
             if listen.tls is not None:
                 factory = tls.listening(_Encrypted(self), listen.tls, self.clock)
-            self._ports.append(self.network.listen(listen.host, listen.port, factory, self))
+            self._behind.append(factory)
+
+    def listen(self) -> None:
+        """Open every listener of the frontend. Raises CannotListenError or StartError."""
+        self.prepare()
+        self._ports = [self.open(number) for number in range(len(self.settings.listen))]
         self._admission.add(self)
+
+    def open(self, number: int) -> Any:
+        """A listener, the one of that number in the settings. Raises CannotListenError."""
+        listen = self.settings.listen[number]
+        return self.network.listen(listen.host, listen.port, self._behind[number], self)
+
+    @property
+    def ports(self) -> list[tuple[str, int, Any]]:
+        """Host, port and listener of each address."""
+        return [
+            (listen.host, listen.port, port) for listen, port in zip(self.settings.listen, self._ports, strict=False)
+        ]
+
+    def take_ports(self, ports: list[Any]) -> None:
+        """These listeners, one for each address of the settings, are its own from now on."""
+        self._ports = ports
+        for port, factory in zip(ports, self._behind, strict=True):
+            port.factory, port.door = factory, self
+            port.startReading()
+        self._admission.add(self)
+
+    def leave(self, successor: Self | None) -> None:
+        """It is in force no more; its listeners have been taken. Connections go to the successor, or end when idle."""
+        self._ports = []
+        self._admission.remove(self)
+        if successor is None:
+            self.stopping = True
+        self.successor = successor
+        for connection in list(self._connections):
+            if successor is None:
+                connection.stop()
+            else:
+                connection.hand_over()
 
     async def stop_listening(self) -> None:
         """Accept nothing more."""
@@ -169,22 +212,30 @@ class FrontendFactory(ServerFactory):
 
     def opened(self, connection: Connection) -> None:
         """A client has connected."""
-        self._connections.add(connection)
-        if self.settings.maxconn_per_address:
-            self._by_address[neighbourhood(connection.host)] += 1
+        self.joined(connection)
         self.frontend.opened()
         self._admission.came(self)
 
+    def joined(self, connection: Connection) -> None:
+        """A connection belongs to it from now on."""
+        self._connections.add(connection)
+        if self.settings.maxconn_per_address:
+            self._by_address[neighbourhood(connection.host)] += 1
+
     def closed(self, connection: Connection) -> None:
         """A client's connection has ended."""
+        self.parted(connection)
+        self.frontend.closed()
+        self._admission.left()
+
+    def parted(self, connection: Connection) -> None:
+        """A connection belongs to it no more."""
         self._connections.discard(connection)
         if self.settings.maxconn_per_address:
             home = neighbourhood(connection.host)
             self._by_address[home] -= 1
             if not self._by_address[home]:
                 del self._by_address[home]
-        self.frontend.closed()
-        self._admission.left()
         self._tell_if_empty()
 
     def ended(self, access: Access) -> None:
@@ -239,18 +290,18 @@ class HttpFactory(FrontendFactory):
             self._reachable.append(self.backend)
         self._rules: Rules | None = None
         if has_rules(self.settings, self._reachable):
-            self._rules = Rules(self.frontend, self.backend, self.backends)
+            self._rules = Rules(self.settings, self.frontend, self.backend, self.backends)
 
     def buildProtocol(self, addr: Any) -> Protocol:
         if self._rules is not None:
             return RuledServerProtocol(self, addr, self._rules)
         return HttpServerProtocol(self, addr)
 
-    def listen(self) -> None:
+    def prepare(self) -> None:
+        super().prepare()
         self._read_pages("", self.settings.pages)
         for backend in self._reachable:
             self._read_pages(backend.name, backend.settings.pages)
-        super().listen()
 
     def _read_pages(self, backend: str, pages: Iterable[tuple[int, str]]) -> None:
         for status, path in pages:

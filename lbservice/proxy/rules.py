@@ -81,8 +81,9 @@ class Redirect:
 class Rules:
     """The rules of one frontend. `backend` takes what meets none of them; None: it is 404."""
 
-    def __init__(self, frontend: Frontend, backend: Backend | None, backends: Mapping[str, Backend]) -> None:
-        settings = frontend.settings
+    def __init__(
+        self, settings: FrontendSettings, frontend: Frontend, backend: Backend | None, backends: Mapping[str, Backend]
+    ) -> None:
         self._frontend = frontend
         allow, deny = Networks(settings.allow), Networks(settings.deny)
         self._is_let_in: Callable[[str], bool] | None = None

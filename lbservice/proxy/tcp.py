@@ -153,6 +153,9 @@ class TcpServerProtocol(_End, Protocol):
         self._closed()
         self.factory.closed(self)
 
+    def hand_over(self) -> None:
+        """A session ends where it began, also when its frontend has been replaced."""
+
     def stop(self) -> None:
         """The service is stopping: a session goes on until it ends, or the grace period does."""
 

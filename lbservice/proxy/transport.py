@@ -245,6 +245,11 @@ class _Port(tcp.Port):
         poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))
 
+    def empty(self) -> None:
+        """Accept all who wait, before the listener goes: closing it would reset them."""
+        while self._accepting and self.waited_for():
+            self.doRead()
+
     def createInternetSocket(self) -> socket.socket:
         skt = super().createInternetSocket()
         tune(skt)
@@ -374,6 +379,14 @@ class Network:
         connector.make = self._client
         connector.connect()
         return connector
+
+
+def hand_on(transport: Any, heir: Any) -> None:
+    """From now on a connection, as its protocol knows it, belongs to another protocol."""
+    if hasattr(transport, "wrappedProtocol"):  # of TLS
+        transport.wrappedProtocol = heir
+    else:
+        transport.protocol = heir
 
 
 def host_of(address: Any) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from lbservice import policies
@@ -20,7 +21,7 @@ from lbservice.core.frontend import Frontend, Process
 from lbservice.core.health import Health
 from lbservice.core.pick import Policy
 from lbservice.core.server import Admin, Server
-from lbservice.core.settings import BackendSettings, ServerSettings, Settings
+from lbservice.core.settings import BackendSettings, FrontendSettings, ServerSettings, Settings
 from lbservice.errors import StartError
 from lbservice.policies.sticky import Sticky
 from lbservice.proxy.admission import Admission
@@ -34,6 +35,7 @@ from lbservice.services.monitor import HealthMonitor, words
 from lbservice.services.passive import PassiveHealth
 from lbservice.services.retrylog import RetryLog
 from lbservice.services.slowstart import SlowStart
+from lbservice.services.transition import Transition, cannot_listen
 from lbservice.values import secret
 
 
@@ -63,46 +65,120 @@ class Balancer(Service):
         self.retrylog = RetryLog(clock)
         self.backends: dict[str, Backend] = {}
         self.frontends: dict[str, Frontend] = {}
-        self._factories: list[FrontendFactory] = []
+        self.factories: dict[str, FrontendFactory] = {}
+        """One for each frontend."""
+        self._retired: list[FrontendFactory] = []
+        """Those that a reload has replaced or removed, while they have connections."""
+        self._former: list[Backend] = []
+        """Those that a reload has removed, while they have servers."""
         self._began = clock.seconds()
         self._bound = False
         self._hurry: Deferred[None] = Deferred()
         self._sticky_key = os.urandom(32)
+        self.process = Process(settings.maxconn)
+        self._admission = Admission(self.process, self.pool, clock)
         for backend_settings in settings.backends:
-            self._make_backend(backend_settings)
-        process = Process(settings.maxconn)
-        admission = Admission(process, self.pool, clock)
+            backend = self.make_backend(backend_settings)
+            self.add_backend(backend)
+            for number, server_settings in enumerate(backend_settings.servers):
+                # The first checks are spread over one interval, so that they do not come in bursts.
+                delay = number * backend_settings.check.inter / len(backend_settings.servers)
+                self.add_server(backend, server_settings, delay)
         for frontend_settings in settings.frontends:
-            frontend = self.frontends[frontend_settings.name] = Frontend(frontend_settings, process)
-            factory = HttpFactory if frontend_settings.mode == "http" else TcpFactory
-            backend = self.backends.get(frontend_settings.backend)
-            self._factories.append(
-                factory(frontend, backend, self.pool, network, clock, eventlog.access, admission, self.backends)
-            )
+            factory = self.make_frontend(frontend_settings, self.backends)
+            self.factories[factory.name] = factory
+            self.frontends[factory.name] = factory.frontend
+
+    @property
+    def running_settings(self) -> Settings:
+        """The settings as they are now, with what was changed while it runs; servers that are leaving are gone."""
+        backends = tuple(
+            replace(backend.settings, servers=tuple(server.settings for server in backend if not server.leaving))
+            for backend in self.backends.values()
+        )
+        return replace(self.settings, backends=backends)
 
     @property
     def uptime(self) -> float:
         """Seconds since it was made."""
         return float(self.clock.seconds() - self._began)
 
-    # -- servers ---------------------------------------------------------------------------
+    def become(self, target: Settings) -> None:
+        """Run with other settings from now on. Raises ControlError if that cannot be; then nothing has changed."""
+        transition = Transition(self, target)
+        transition.prepare()
+        transition.commit()
 
-    def _make_backend(self, settings: BackendSettings) -> None:
-        backend = Backend(
+    # -- frontends and backends ------------------------------------------------------------
+
+    def make_frontend(self, settings: FrontendSettings, backends: Mapping[str, Backend]) -> FrontendFactory:
+        """A frontend, or the successor of one; it has no listeners yet."""
+        frontend = self.frontends.get(settings.name) or Frontend(settings, self.process)
+        factory = HttpFactory if settings.mode == "http" else TcpFactory
+        return factory(
+            frontend,
             settings,
-            self._make_policy(settings),
+            self.pool,
+            self.network,
+            self.clock,
+            self.eventlog.access,
+            self._admission,
+            backends,
+        )
+
+    def retire(self, factory: FrontendFactory, successor: FrontendFactory | None) -> None:
+        """A frontend is in force no more: its idle connections go over to its successor, or close; others later."""
+        self._retired.append(factory)
+        factory.leave(successor)
+        factory.drained().addCallback(lambda _: self._retired.remove(factory))
+
+    @property
+    def _everywhere(self) -> tuple[FrontendFactory, ...]:
+        return (*self.factories.values(), *self._retired)
+
+    def make_backend(self, settings: BackendSettings) -> Backend:
+        """A backend without servers, which nobody knows yet. Raises StartError."""
+        return Backend(
+            settings,
+            self.make_policy(settings),
             emptied=self._emptied,
             gone=self._gone,
             panicked=self._panicked,
             retried=self.retrylog.retried,
         )
-        self.backends[settings.name] = backend
-        self.passive.attend(backend)
-        for number, server_settings in enumerate(settings.servers):
-            # The first checks are spread over one interval, so that they do not come in bursts.
-            self.add_server(backend, server_settings, number * settings.check.inter / len(settings.servers))
 
-    def _make_policy(self, settings: BackendSettings) -> Policy:
+    def add_backend(self, backend: Backend) -> None:
+        """A backend joins the others."""
+        self.backends[backend.name] = backend
+        self.passive.attend(backend)
+
+    def remove_backend(self, backend: Backend) -> None:
+        """A backend that no frontend uses any more: its servers finish what they have."""
+        del self.backends[backend.name]
+        self._former.append(backend)
+        for server in list(backend):
+            self.monitor.forget(server)
+            if not server.leaving:
+                backend.remove(server)
+        self._forget_former()
+
+    def _forget_former(self) -> None:
+        for backend in self._former:
+            if not backend.servers and self.backends.get(backend.name) is None:
+                self.passive.dismiss(backend)
+        self._former = [backend for backend in self._former if backend.servers]
+
+    # -- servers ---------------------------------------------------------------------------
+
+    def home(self, server: Server) -> Backend:
+        """The backend that a server belongs to."""
+        backend = self.backends.get(server.backend)
+        if backend is not None and backend.servers.get(server.name) is server:
+            return backend
+        return next(each for each in self._former if each.servers.get(server.name) is server)
+
+    def make_policy(self, settings: BackendSettings) -> Policy:
+        """What chooses among its servers. Raises StartError."""
         policy = policies.make(
             settings.balance,
             self.clock.seconds,
@@ -145,55 +221,71 @@ class Balancer(Service):
             now=self.clock.seconds(),
         )
         server = Server(backend.name, settings, health)
-        check = checks.make(check_settings, self.network, self.clock) if settings.check else None
-        if check is None:
-            health.up, health.streak, health.reason = True, 0, "not checked"
-        agent = backend.settings.agent
-        if agent is not None:
-            server.agent = Agent()
         if self.running:  # what is there from the start is warm, or all are cold
             self.slowstart.begin(backend, server)
+        self.watch(backend, server, delay)
         backend.add(server)
-        if check is not None:
-            self.monitor.watch(backend, server, check, delay)
-        if agent is not None:
-            patience = agent.inter if check_settings.timeout is None else check_settings.timeout
-            agent_check = AgentCheck(agent, patience, self.network, self.clock)
-            self.monitor.watch_agent(backend, server, agent_check, delay * agent.inter / check_settings.inter)
         return server
+
+    def watch(self, backend: Backend, server: Server, delay: float = 0.0) -> None:
+        """Check it, and ask its agent, as its backend and itself say now."""
+        self.monitor.forget(server)
+        settings, health = backend.settings.check, server.health
+        health.rise, health.fall = settings.rise, settings.fall
+        if (backend.settings.agent is None) != (server.agent is None):
+            server.agent = None if backend.settings.agent is None else Agent()
+            server.settings = server.settings  # what the agent has left of it
+        check = checks.make(settings, self.network, self.clock) if server.settings.check else None
+        if check is None:
+            health.up, health.streak, health.reason = True, 0, "not checked"
+        else:
+            self.monitor.watch(backend, server, check, delay)
+        agent = backend.settings.agent
+        if agent is not None:
+            patience = agent.inter if settings.timeout is None else settings.timeout
+            agent_check = AgentCheck(agent, patience, self.network, self.clock)
+            self.monitor.watch_agent(backend, server, agent_check, delay * agent.inter / settings.inter)
 
     def remove_server(self, server: Server, *, now: bool = False) -> None:
         """Take a server out; what it is doing is finished first, or cut off `now`."""
-        self.backends[server.backend].remove(server)
+        self.home(server).remove(server)
         if now:
-            for factory in self._factories:
+            for factory in self._everywhere:
                 factory.cut(server)
 
-    def set_admin(self, server: Server, admin: Admin, actor: str) -> None:
-        """What an operator wants of a server from now on; to be ready ends an ejection, too."""
-        backend, before = self.backends[server.backend], server.admin
-        if admin is Admin.READY:
-            self.passive.pardon(backend, server, actor)
-        server.admin = admin
-        if admin is Admin.MAINT:
+    def change_server(self, server: Server, settings: ServerSettings) -> None:
+        """What is wanted of a server from now on. Its name stays, and with it what it has done and has in flight."""
+        backend, before = self.home(server), server.settings
+        server.leaving = False
+        server.settings = settings
+        if settings.target != before.target:
+            server.moves += 1
+            self.pool.drop(server)
+            self.watch(backend, server)
+            self.monitor.doubt(server)
+        if server.admin is Admin.MAINT:
             self.pool.drop(server)
             self.slowstart.end(server)
-        elif before is Admin.MAINT:
+        elif before.state == Admin.MAINT.value:
             self.monitor.doubt(server)
             if server.available:
                 self.slowstart.begin(backend, server)
         backend.refresh()
 
+    def pardon(self, server: Server, actor: str) -> None:
+        """End a server's ejection."""
+        self.passive.pardon(self.home(server), server, actor)
+
     def _went_down(self, server: Server) -> None:
         self.pool.drop(server)
         self.slowstart.end(server)
-        if self.backends[server.backend].settings.cut_when_down:
-            for factory in self._factories:
+        if self.home(server).settings.cut_when_down:
+            for factory in self._everywhere:
                 factory.marked_down(server)
 
     def _came_back(self, server: Server) -> None:
         if server.available:
-            self.slowstart.begin(self.backends[server.backend], server)
+            self.slowstart.begin(self.home(server), server)
 
     def _gone(self, server: Server) -> None:
         self.slowstart.end(server)
@@ -201,6 +293,7 @@ class Balancer(Service):
         self.monitor.forget(server)
         self.pool.drop(server)
         self.log.info("server {server} is gone", event="server-gone", server=server.path)
+        self._forget_former()
 
     def _emptied(self, backend: Backend, empty: bool) -> None:
         if not self.running:
@@ -239,12 +332,9 @@ class Balancer(Service):
     def privilegedStartService(self) -> None:
         """Open the listeners, before privileges are dropped. Raises StartError."""
         self._bound = True
-        for factory in self._factories:
-            try:
+        for factory in self.factories.values():
+            with cannot_listen(factory.name):
                 factory.listen()
-            except CannotListenError as error:
-                where = f"{error.interface or '0.0.0.0'}:{error.port}"
-                raise StartError(f"[frontend {factory.name}] cannot listen on {where}: {error.socketError}") from error
 
     def startService(self) -> None:
         if not self._bound:  # under `twist`, which knows no privileged start
@@ -294,15 +384,15 @@ class Balancer(Service):
             active=active,
             grace=words(self.settings.grace),
         )
-        for factory in self._factories:
+        for factory in self._everywhere:
             await Deferred.fromCoroutine(factory.stop_listening())
-        drained = DeferredList([factory.drained() for factory in self._factories])
+        drained = DeferredList([factory.drained() for factory in self._everywhere])
         late = self.clock.callLater(self.settings.grace, self.hurry)
         drained.addBoth(lambda _: self.hurry())
         await self._hurry
         if late.active():
             late.cancel()
-        cut = sum(factory.abort() for factory in self._factories)
+        cut = sum(factory.abort() for factory in self._everywhere)
         self.pool.close()
         self.retrylog.stop()
         self.log.info(

@@ -1,22 +1,26 @@
 """The verbs an operator has. Shell, command line, API and reload all come through here.
 
-Each verb validates first, changes in one step, logs one event with who did it, and answers with
+Each verb validates first, changes in one step, notes in the journal who did it, and answers with
 the `Change`. Asking for what is already so is not an error. Nothing here waits.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from twisted.logger import Logger
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 from lbservice.core.backend import Backend
-from lbservice.core.change import Change
-from lbservice.core.server import Admin, Server
+from lbservice.core.change import By, Change
+from lbservice.core.merge import merge
+from lbservice.core.server import MAX_WEIGHT, Admin, Server
 from lbservice.core.settings import ServerSettings
 from lbservice.errors import ControlError
 from lbservice.services.balancer import Balancer
+from lbservice.services.journal import Journal
 from lbservice.services.monitor import words
+from lbservice.values import parse_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +93,21 @@ class Stats:
     log_dropped: int
 
 
-class Control:
-    """Changes and questions for one running balancer. `actor` says who asks, for the log."""
+class _Doing:
+    """A change while it is made: what was so before, and is after."""
 
-    log = Logger()
+    change: Change
+
+    def __init__(self, before: str) -> None:
+        self.before = self.after = before
+
+
+class Control:
+    """Changes and questions for one running balancer. `by` says who changes something, for log and journal."""
 
     def __init__(self, balancer: Balancer) -> None:
         self.balancer = balancer
+        self.journal = Journal()
 
     # -- questions -------------------------------------------------------------------------
 
@@ -160,18 +172,24 @@ class Control:
             log_dropped=balancer.eventlog.dropped,
         )
 
+    def changes(self, last: int = 20) -> tuple[Change, ...]:
+        """What was changed since the start, the newest first."""
+        return self.journal.changes(last)
+
     # -- changes ---------------------------------------------------------------------------
 
-    def add(self, backend: str, settings: ServerSettings, *, actor: str) -> Change:
+    def add(self, backend: str, settings: ServerSettings, *, by: By) -> Change:
         """A new server, checked and used from now on. Its name must be free in the backend."""
         home = self._backend(backend)
         if settings.name in home.servers:
             leaving = " (it is still draining; wait until it is gone)" if home.servers[settings.name].leaving else ""
             raise ControlError(f"{backend}/{settings.name}: a server of that name exists{leaving}")
-        server = self.balancer.add_server(home, settings)
-        return self._done(Change("added", server.path, "absent", f"{settings.address} weight {server.weight}", actor))
+        with self._noting("added", f"{backend}/{settings.name}", "absent", by) as done:
+            server = self.balancer.add_server(home, settings)
+            done.after = f"{settings.address} weight {server.weight}"
+        return done.change
 
-    def remove(self, path: str, *, now: bool = False, actor: str) -> Change:
+    def remove(self, path: str, *, now: bool = False, by: By) -> Change:
         """Let a server go when its requests are done; `now` cuts them off."""
         server = self._server(path)
         before = (
@@ -179,56 +197,97 @@ class Control:
             if server.leaving
             else f"{server.settings.address} {server.state}, {server.in_flight} in flight"
         )
-        after = "gone" if now or not server.in_flight else f"leaving, {server.in_flight} in flight"
-        change = self._done(Change("removed", path, before, after, actor))
-        self.balancer.remove_server(server, now=now)
-        return change
+        with self._noting("removed", path, before, by) as done:
+            done.after = "gone" if now or not server.in_flight else f"leaving, {server.in_flight} in flight"
+            self.balancer.remove_server(server, now=now)
+        return done.change
 
-    def ready(self, path: str, *, actor: str) -> Change:
+    def ready(self, path: str, *, by: By) -> Change:
         """Use the server again."""
-        return self._admin(path, Admin.READY, actor)
+        server = self._staying(path)
+        before = server.admin.value
+        if server.ejection is not None:
+            before = "ejected" if server.admin is Admin.READY else f"{before}, ejected"
+        with self._noting("set to ready", path, before, by) as done:
+            self.balancer.pardon(server, by.actor)
+            self.balancer.change_server(server, replace(server.settings, state=Admin.READY.value))
+            done.after = server.admin.value
+        return done.change
 
-    def drain(self, path: str, *, actor: str) -> Change:
+    def drain(self, path: str, *, by: By) -> Change:
         """Nothing new for the server; what it has goes on, sticky clients too."""
-        return self._admin(path, Admin.DRAIN, actor)
+        return self._change(path, "set to drain", "{state}", by, state=Admin.DRAIN.value)
 
-    def maint(self, path: str, *, actor: str) -> Change:
+    def maint(self, path: str, *, by: By) -> Change:
         """Nothing new for the server, and no checks either."""
-        return self._admin(path, Admin.MAINT, actor)
+        return self._change(path, "set to maint", "{state}", by, state=Admin.MAINT.value)
 
-    def weight(self, path: str, weight: int, *, actor: str) -> Change:
+    def weight(self, path: str, weight: int, *, by: By) -> Change:
         """The server's share among its backend's servers, 0-256; 0 takes nothing new."""
-        if type(weight) is not int or not 0 <= weight <= 256:
-            raise ControlError(f"weight {weight!r}: give a whole number from 0 to 256")
-        server = self._server(path)
-        before, server.weight = server.weight, weight
-        self.balancer.backends[server.backend].refresh()
-        return self._done(Change("weight set", path, f"weight {before}", f"weight {weight}", actor))
+        if type(weight) is not int or not 0 <= weight <= MAX_WEIGHT:
+            raise ControlError(f"weight {weight!r}: give a whole number from 0 to {MAX_WEIGHT}")
+        return self._change(path, "weight set", "weight {weight}", by, weight=weight)
+
+    def maxconn(self, path: str, maxconn: int, *, by: By) -> Change:
+        """The most requests that the server has at a time; the others wait. 0: any number."""
+        if type(maxconn) is not int or maxconn < 0:
+            raise ControlError(f"maxconn {maxconn!r}: give a whole number, 0 for no limit")
+        return self._change(path, "maxconn set", "maxconn {maxconn}", by, maxconn=maxconn)
+
+    def address(self, path: str, address: str, *, by: By) -> Change:
+        """Where the server is, "HOST:PORT", from now on. What it has in flight ends where it began."""
+        try:
+            host, port = parse_address(address)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ControlError(f"address {address!r}: {error}") from None
+        return self._change(path, "address set", "{address}", by, host=host, port=port)
+
+    def undo(self, number: int, *, by: By) -> Change:
+        """Take one change back; what was changed since stays. Raises ControlError if that is the same thing."""
+        entry = self.journal.entry(number)
+        running = self.balancer.running_settings
+        target, conflicts = merge(entry.after, running, entry.before)
+        if conflicts:
+            raise ControlError(f"change {number}: {', '.join(conflicts)} was changed again since; undo that first")
+        with self._noting(f"change {number} undone", entry.change.target, entry.change.after, by) as done:
+            self.balancer.become(target)
+            done.after = entry.change.before if target != running else done.before
+        return done.change
 
     # -- how -------------------------------------------------------------------------------
 
-    def _admin(self, path: str, admin: Admin, actor: str) -> Change:
+    def _change(self, path: str, verb: str, words: str, by: By, **values: Any) -> Change:
+        """Give the settings of a server these values; `words` are what is told of them."""
+        server = self._staying(path)
+        before, after = server.settings, replace(server.settings, **values)
+
+        def tell(settings: ServerSettings) -> str:
+            return words.format(
+                state=settings.state, weight=settings.weight, maxconn=settings.maxconn, address=settings.address
+            )
+
+        with self._noting(verb, path, tell(before), by) as done:
+            if after != before:
+                self.balancer.change_server(server, after)
+            done.after = tell(after)
+        return done.change
+
+    @contextmanager
+    def _noting(self, verb: str, target: str, before: str, by: By) -> Iterator[_Doing]:
+        """What is done in this context is one change, which the journal gets."""
+        doing = _Doing(before)
+        settings = self.balancer.running_settings
+        yield doing
+        change = Change(verb, target, before, doing.after, by, saved=False)
+        if change.changed:
+            change = self.journal.record(change, settings, self.balancer.running_settings)
+        doing.change = change
+
+    def _staying(self, path: str) -> Server:
         server = self._server(path)
         if server.leaving:
             raise ControlError(f"{path}: being removed; add it again when it is gone")
-        before = server.admin.value
-        if admin is Admin.READY and server.ejection is not None:
-            before = "ejected" if server.admin is admin else f"{before}, ejected"
-        self.balancer.set_admin(server, admin, actor)
-        return self._done(Change(f"set to {admin.value}", path, before, admin.value, actor))
-
-    def _done(self, change: Change) -> Change:
-        if change.changed:
-            self.log.info(
-                "server {target} {verb} by {actor} ({before} -> {after})",
-                event="change",
-                verb=change.verb,
-                target=change.target,
-                before=change.before,
-                after=change.after,
-                actor=change.actor,
-            )
-        return change
+        return server
 
     def _backend(self, name: str) -> Backend:
         try:

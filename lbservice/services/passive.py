@@ -38,6 +38,7 @@ class PassiveHealth:
         """Listen to a backend from now on, if it is configured to be listened to."""
         settings = backend.settings
         runs = self._runs[backend.name] = []
+        self._outliers.pop(backend.name, None)
         if settings.observe is not None:
             observe = settings.observe
             runs.append(ErrorRuns(LAYERS[observe.layer], observe.limit, partial(self._suspect, backend, observe)))
@@ -46,6 +47,11 @@ class PassiveHealth:
             self._outliers[backend.name] = Outliers(outlier)
             runs.append(ErrorRuns(ERRORS[outlier.errors], outlier.limit, partial(self._eject, backend)))
         backend.listeners = tuple(run.heard for run in runs)
+
+    def dismiss(self, backend: Backend) -> None:
+        """A backend is gone."""
+        self._runs.pop(backend.name, None)
+        self._outliers.pop(backend.name, None)
 
     def _suspect(self, backend: Backend, observe: ObserveSettings, server: Server, why: str) -> None:
         self._monitor.suspect(backend, server, why, observe.on_error)
@@ -94,7 +100,8 @@ class PassiveHealth:
     def _return(self, backend: Backend, server: Server, why: str) -> None:
         assert server.ejection is not None
         server.ejection = None
-        self._outliers[backend.name].returned(server, self._clock.seconds())
+        if backend.name in self._outliers:  # else a reload has switched it off
+            self._outliers[backend.name].returned(server, self._clock.seconds())
         for runs in self._runs[backend.name]:
             runs.forget(server)
         self.log.info(
@@ -111,7 +118,7 @@ class PassiveHealth:
         timer = self._timers.pop(server, None)
         if timer is not None:
             timer.cancel()
-        for runs in self._runs[server.backend]:
+        for runs in self._runs.get(server.backend, ()):
             runs.forget(server)
         if server.backend in self._outliers:
             self._outliers[server.backend].forget(server)

@@ -10,8 +10,8 @@ from twisted.internet.task import Clock
 from lbservice.core.backend import Backend
 from lbservice.core.frontend import Frontend, Process
 from lbservice.core.health import Health
-from lbservice.core.server import Admin, Server
-from lbservice.core.settings import BackendSettings, FrontendSettings, Listen, ServerSettings
+from lbservice.core.server import Server
+from lbservice.core.settings import BackendSettings, FrontendSettings, Listen, ServerSettings, Settings
 from lbservice.policies.rotation import RoundRobin
 from lbservice.services.balancer import Balancer
 from lbservice.services.control import Control
@@ -36,8 +36,15 @@ class FakeBalancer:
         backend.add(server)
         return server
 
-    def set_admin(self, server: Server, admin: Admin, actor: str) -> None:
-        server.admin = admin
+    @property
+    def running_settings(self) -> Settings:
+        return Settings()
+
+    def pardon(self, server: Server, actor: str) -> None:
+        """Nobody is out."""
+
+    def change_server(self, server: Server, settings: ServerSettings) -> None:
+        server.settings = settings
         self.backends[server.backend].refresh()
 
     def remove_server(self, server: Server, *, now: bool) -> None:

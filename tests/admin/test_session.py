@@ -84,7 +84,9 @@ class TestTerminal:
 
     def test_a_change_is_made_and_shown(self, person: Person, control: FakeControl) -> None:
         screen = person.types('lb.drain("app/s1")\r')
-        assert "app/s1: set to drain, ready -> drain\n>>> " in screen
+        assert (
+            "app/s1: set to drain, ready -> drain (change 1; a restart forgets it, unless it is saved)\n>>> " in screen
+        )
         assert control.app["s1"].admin is Admin.DRAIN
 
     def test_print_shows_in_the_session(self, person: Person, capsys: pytest.CaptureFixture[str]) -> None:

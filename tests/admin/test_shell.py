@@ -83,7 +83,7 @@ class TestChanges:
             8,
             True,
         )
-        assert repr(change) == "app/s4: added, absent -> [::1]:9004 weight 2"
+        assert repr(change).startswith("app/s4: added, absent -> [::1]:9004 weight 2 (change 1")
 
     @pytest.mark.parametrize(
         ("address", "more", "why"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lbservice.core.change import Change
+from lbservice.core.change import By, Change
 from lbservice.core.clock import Seldom
 from lbservice.core.frontend import Frontend, Process
 from lbservice.core.settings import FrontendSettings, Listen
@@ -64,11 +64,11 @@ class TestSeldom:
 
 class TestChange:
     def test_a_change_says_from_what_to_what(self) -> None:
-        change = Change("set to drain", "app/s1", "ready", "drain", "anna")
+        change = Change("set to drain", "app/s1", "ready", "drain", By("anna"))
         assert change.changed
         assert str(change) == repr(change) == "app/s1: set to drain, ready -> drain"
 
     def test_what_was_so_already_says_that(self) -> None:
-        change = Change("set to drain", "app/s1", "drain", "drain", "anna")
+        change = Change("set to drain", "app/s1", "drain", "drain", By("anna"))
         assert not change.changed
         assert str(change) == "app/s1: already drain"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lbservice.core.server import Admin, Ejection
@@ -63,10 +65,13 @@ class TestIdentity:
         assert server.path == "app/s2"
         assert repr(server) == "<Server app/s2 127.0.0.1:9002 UP, 3 in flight>"
 
-    def test_the_weight_may_change_the_settings_stay(self) -> None:
+    def test_what_people_want_of_it_stands_in_its_settings(self) -> None:
         server = make_server(weight=5)
         server.weight = 7
-        assert server.settings.weight == 5
+        server.admin = Admin.DRAIN
+        assert (server.settings.weight, server.settings.state) == (7, "drain")
+        server.settings = replace(server.settings, state="maint", maxconn=3)
+        assert (server.weight, server.admin, server.maxconn) == (7, Admin.MAINT, 3)
 
 
 class TestSlowStart:

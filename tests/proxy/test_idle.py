@@ -23,6 +23,7 @@ class Parked:
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self.moves = server.moves
         self.closed = False
 
     def is_open(self, sure: bool) -> bool:

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent
 
 from lbservice.core.agent import Said
+from lbservice.core.change import By
 from lbservice.core.health import CheckResult, Health
 from lbservice.core.server import Admin, Server
 from lbservice.core.settings import AgentSettings, CheckSettings, ServerSettings, ServerTls
@@ -208,7 +209,7 @@ class TestABalancer:
 
     def test_more_room_is_for_those_who_wait(self, home: Home) -> None:
         with home.running():
-            home.control.drain("app/s2", actor="anna")
+            home.control.drain("app/s2", by=By("anna"))
             home.hears(b"maxconn:1\n", b"up\n")
             lease_of(home.app)
             waiter = Waiter(home.app)
@@ -232,10 +233,10 @@ class TestABalancer:
 
     def test_people_and_agents_do_not_overwrite_each_other(self, home: Home) -> None:
         with home.running():
-            home.control.drain("app/s1", actor="anna")
+            home.control.drain("app/s1", by=By("anna"))
             home.hears(b"ready up 100%\n", b"maint\n")
             assert (home["app/s1"].state, home["app/s2"].state) == ("DRAIN", "MAINT (agent)")
-            home.control.ready("app/s2", actor="anna")
+            home.control.ready("app/s2", by=By("anna"))
             assert (home["app/s2"].admin, home["app/s2"].state) == (Admin.READY, "MAINT (agent)")
             assert home.control.servers("app")[1].reason == "agent: maint; not checked"
 
@@ -271,7 +272,7 @@ class TestABalancer:
 
     def test_in_maintenance_by_hand_nobody_is_asked(self, home: Home) -> None:
         with home.running():
-            home.control.maint("app/s1", actor="anna")
+            home.control.maint("app/s1", by=By("anna"))
             home.wait(5)
         assert {address for _, address in home.network.dialled} == {("10.0.0.2", 9100)}
 
@@ -295,7 +296,7 @@ class TestABalancer:
     def test_a_server_that_is_removed_has_no_agent_any_more(self, home: Home) -> None:
         with home.running():
             home.hears(b"up\n", b"up\n")
-            home.control.remove("app/s1", actor="anna")
+            home.control.remove("app/s1", by=By("anna"))
             home.wait(0.1)
             before = len(home.network.dialled)
             home.wait(3)

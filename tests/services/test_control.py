@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from twisted.logger import formatEvent
 
+from lbservice.core.change import By
 from lbservice.core.server import Admin
 from lbservice.core.settings import ServerSettings
 from lbservice.errors import ControlError
@@ -20,6 +21,7 @@ def house(tmp_path: Path) -> House:
     return House(tmp_path)
 
 
+UNSAVED = "; a restart forgets it, unless it is saved"
 VERBS = [("drain", "drain", "DRAIN"), ("maint", "maint", "MAINT")]
 
 
@@ -28,34 +30,34 @@ class TestAdminStates:
     def test_a_server_taken_out_gets_nothing_new_until_it_is_ready_again(
         self, house: House, verb: str, after: str, word: str
     ) -> None:
-        change = getattr(house.control, verb)("app/s1", actor="anna")
-        assert str(change) == f"app/s1: set to {after}, ready -> {after}"
+        change = getattr(house.control, verb)("app/s1", by=By("anna"))
+        assert str(change) == f"app/s1: set to {after}, ready -> {after} (change 1{UNSAVED})"
         assert house["app/s1"].state == word
         assert house.app.available == (house["app/s2"],)
-        back = house.control.ready("app/s1", actor="anna")
-        assert str(back) == f"app/s1: set to ready, {after} -> ready"
+        back = house.control.ready("app/s1", by=By("anna"))
+        assert str(back) == f"app/s1: set to ready, {after} -> ready (change 2{UNSAVED})"
         assert len(house.app.available) == 2
 
     def test_each_change_is_one_event_that_names_who_did_it(self, house: House) -> None:
         with heard("change") as events:
-            house.control.drain("app/s1", actor="anna")
-            house.control.maint("app/s1", actor="ben")
-            house.control.weight("app/s2", 7, actor="cora")
+            house.control.drain("app/s1", by=By("anna"))
+            house.control.maint("app/s1", by=By("ben"))
+            house.control.weight("app/s2", 7, by=By("cora"))
         assert [formatEvent(event) for event in events] == [
-            "server app/s1 set to drain by anna (ready -> drain)",
-            "server app/s1 set to maint by ben (drain -> maint)",
-            "server app/s2 weight set by cora (weight 3 -> weight 7)",
+            "server app/s1 set to drain by anna (ready -> drain), change 1",
+            "server app/s1 set to maint by ben (drain -> maint), change 2",
+            "server app/s2 weight set by cora (weight 3 -> weight 7), change 3",
         ]
         assert [event["actor"] for event in events] == ["anna", "ben", "cora"]
         assert (events[0]["target"], events[0]["before"], events[0]["after"]) == ("app/s1", "ready", "drain")
 
     def test_asking_for_what_is_so_already_is_no_error_and_no_event(self, house: House) -> None:
-        house.control.drain("app/s1", actor="anna")
+        house.control.drain("app/s1", by=By("anna"))
         with heard("change") as events:
             changes = [
-                house.control.drain("app/s1", actor="ben"),
-                house.control.ready("app/s2", actor="ben"),
-                house.control.weight("app/s2", 3, actor="ben"),
+                house.control.drain("app/s1", by=By("ben")),
+                house.control.ready("app/s2", by=By("ben")),
+                house.control.weight("app/s2", 3, by=By("ben")),
             ]
         assert [str(change) for change in changes] == [
             "app/s1: already drain",
@@ -67,12 +69,12 @@ class TestAdminStates:
     def test_health_is_not_touched(self, house: House) -> None:
         house["app/s1"].health.up = False
         house.app.refresh()
-        house.control.maint("app/s1", actor="anna")
-        house.control.ready("app/s1", actor="anna")
+        house.control.maint("app/s1", by=By("anna"))
+        house.control.ready("app/s1", by=By("anna"))
         assert house["app/s1"] not in house.app.available
 
     def test_the_last_server_may_be_taken_out_too(self, house: House) -> None:
-        house.control.drain("pg/s3", actor="anna")
+        house.control.drain("pg/s3", by=By("anna"))
         assert house.balancer.backends["pg"].acquire(CLIENT) is None
 
 
@@ -80,12 +82,12 @@ class TestMaintenance:
     def test_the_checks_pause_and_the_next_one_after_it_comes_at_once_and_decides_alone(self, house: House) -> None:
         with house.running():
             house.wait(3)
-            house.control.maint("app/s1", actor="anna")
+            house.control.maint("app/s1", by=By("anna"))
             before = len(house.network.dials_of(9001))
             house.network.alive.remove(("127.0.0.1", 9001))
             house.wait(60)
             assert len(house.network.dials_of(9001)) == before
-            house.control.ready("app/s1", actor="anna")
+            house.control.ready("app/s1", by=By("anna"))
             house.wait(0.5)
             assert house["app/s1"].state == "DOWN"
 
@@ -94,21 +96,21 @@ class TestMaintenance:
             house.network.alive.remove(("127.0.0.1", 9001))
             house.wait(8)
             assert house["app/s1"].state == "DOWN"
-            house.control.maint("app/s1", actor="anna")
+            house.control.maint("app/s1", by=By("anna"))
             house.network.alive.add(("127.0.0.1", 9001))
             house.wait(10)
-            house.control.ready("app/s1", actor="anna")
+            house.control.ready("app/s1", by=By("anna"))
             house.wait(0.5)
             assert house["app/s1"].state == "UP"
 
     def test_draining_changes_nothing_about_checks(self, house: House) -> None:
         with house.running():
             house.wait(3)
-            house.control.drain("app/s1", actor="anna")
+            house.control.drain("app/s1", by=By("anna"))
             before = len(house.network.dials_of(9001))
             house.wait(6)
             assert len(house.network.dials_of(9001)) == before + 3
-            house.control.ready("app/s1", actor="anna")
+            house.control.ready("app/s1", by=By("anna"))
             assert house["app/s1"].state == "UP"
 
     def test_idle_connections_are_closed_in_maintenance_only(
@@ -116,28 +118,28 @@ class TestMaintenance:
     ) -> None:
         dropped: list[str] = []
         monkeypatch.setattr(house.balancer.pool, "drop", lambda server: dropped.append(server.path))
-        house.control.drain("app/s1", actor="anna")
+        house.control.drain("app/s1", by=By("anna"))
         assert dropped == []
-        house.control.maint("app/s2", actor="anna")
+        house.control.maint("app/s2", by=By("anna"))
         assert dropped == ["app/s2"]
 
 
 class TestWeight:
     @pytest.mark.parametrize("weight", [0, 1, 256])
     def test_from_0_to_256(self, house: House, weight: int) -> None:
-        house.control.weight("app/s1", weight, actor="anna")
+        house.control.weight("app/s1", weight, by=By("anna"))
         assert house["app/s1"].weight == weight
         assert (house["app/s1"] in house.app.available) == (weight > 0)
 
     def test_it_counts_from_the_next_request_on(self, house: House) -> None:
-        house.control.weight("app/s2", 1, actor="anna")
+        house.control.weight("app/s2", 1, by=By("anna"))
         served = [lease_of(house.app).server.name for _ in range(4)]
         assert sorted(served) == ["s1", "s1", "s2", "s2"]
 
     @pytest.mark.parametrize("weight", [-1, 257, 1.0, "5", True, None])
     def test_anything_else_changes_nothing(self, house: House, weight: Any) -> None:
         with pytest.raises(ControlError, match="give a whole number from 0 to 256") as caught:
-            house.control.weight("app/s2", weight, actor="anna")
+            house.control.weight("app/s2", weight, by=By("anna"))
         assert str(caught.value).startswith(f"weight {weight!r}:")
         assert house["app/s2"].weight == 3
 
@@ -145,22 +147,22 @@ class TestWeight:
 class TestAdding:
     def test_a_new_server_is_used_at_once(self, house: House) -> None:
         with heard("change") as events:
-            change = house.control.add("app", server(4, weight=2), actor="anna")
-        assert str(change) == "app/s4: added, absent -> 127.0.0.1:9004 weight 2"
+            change = house.control.add("app", server(4, weight=2), by=By("anna"))
+        assert str(change) == f"app/s4: added, absent -> 127.0.0.1:9004 weight 2 (change 1{UNSAVED})"
         assert [server.name for server in house.app.available] == ["s1", "s2", "s4"]
-        assert formatEvent(events[0]) == "server app/s4 added by anna (absent -> 127.0.0.1:9004 weight 2)"
+        assert formatEvent(events[0]) == "server app/s4 added by anna (absent -> 127.0.0.1:9004 weight 2), change 1"
 
     def test_and_checked_at_once(self, house: House) -> None:
         with house.running():
             house.wait(0.5)
-            house.control.add("app", server(4), actor="anna")
+            house.control.add("app", server(4), by=By("anna"))
             house.wait(3)
         assert house.network.dials_of(9004) == [1000.5, 1002.5]
 
     def test_one_that_is_not_there_is_down_after_its_first_check(self, house: House) -> None:
         house.network.alive.remove(("127.0.0.1", 9004))
         with house.running():
-            house.control.add("app", server(4), actor="anna")
+            house.control.add("app", server(4), by=By("anna"))
             assert house["app/s4"] in house.app.available
             house.wait(0.5)
             assert house["app/s4"].state == "DOWN"
@@ -169,34 +171,34 @@ class TestAdding:
     def test_one_without_checks_is_up_for_good(self, house: House) -> None:
         house.network.alive.clear()
         with house.running():
-            house.control.add("app", ServerSettings("s4", "127.0.0.1", 9004, check=False), actor="anna")
+            house.control.add("app", ServerSettings("s4", "127.0.0.1", 9004, check=False), by=By("anna"))
             house.wait(10)
             assert (house["app/s4"].state, house["app/s4"].health.reason) == ("UP", "not checked")
         assert house.network.dials_of(9004) == []
 
     def test_a_name_is_given_once_in_a_backend(self, house: House) -> None:
         with pytest.raises(ControlError, match=r"^app/s1: a server of that name exists$"):
-            house.control.add("app", server(1), actor="anna")
-        house.control.add("pg", server(1), actor="anna")
+            house.control.add("app", server(1), by=By("anna"))
+        house.control.add("pg", server(1), by=By("anna"))
         assert house["pg/s1"] is not house["app/s1"]
 
     def test_a_name_that_is_still_leaving_is_not_free_yet(self, house: House) -> None:
         lease = lease_of(house.app)
         path = lease.server.path
-        house.control.remove(path, actor="anna")
+        house.control.remove(path, by=By("anna"))
         again = server(int(lease.server.name[1:]))
         with pytest.raises(ControlError, match="it is still draining; wait until it is gone"):
-            house.control.add("app", again, actor="anna")
+            house.control.add("app", again, by=By("anna"))
         lease.done(GOOD)
-        house.control.add("app", again, actor="anna")
+        house.control.add("app", again, by=By("anna"))
         assert house[path] is not lease.server
 
 
 class TestRemoving:
     def test_an_idle_server_is_gone(self, house: House) -> None:
         with heard("change", "server-gone") as events:
-            change = house.control.remove("app/s1", actor="anna")
-        assert str(change) == "app/s1: removed, 127.0.0.1:9001 UP 1/2, 0 in flight -> gone"
+            change = house.control.remove("app/s1", by=By("anna"))
+        assert str(change) == f"app/s1: removed, 127.0.0.1:9001 UP 1/2, 0 in flight -> gone (change 1{UNSAVED})"
         assert list(house.app.servers) == ["s2"]
         assert sorted(event["event"] for event in events) == ["change", "server-gone"]
 
@@ -204,7 +206,7 @@ class TestRemoving:
         leases = [lease_of(house.app) for _ in range(4)]
         (lease,) = (lease for lease in leases if lease.server.name == "s1")
         with heard("server-gone") as before:
-            change = house.control.remove("app/s1", actor="anna")
+            change = house.control.remove("app/s1", by=By("anna"))
         assert change.after == "leaving, 1 in flight"
         assert house["app/s1"].leaving
         with heard("server-gone") as after:
@@ -215,15 +217,15 @@ class TestRemoving:
     def test_its_checks_end_with_it(self, house: House) -> None:
         with house.running():
             house.wait(0.5)
-            house.control.remove("app/s1", actor="anna")
+            house.control.remove("app/s1", by=By("anna"))
             house.wait(10)
         assert house.network.dials_of(9001) == [1000.0]
 
     def test_removing_it_again_while_it_leaves_is_nothing_new(self, house: House) -> None:
         leases = [lease_of(house.app) for _ in range(4)]
-        house.control.remove("app/s1", actor="anna")
+        house.control.remove("app/s1", by=By("anna"))
         with heard("change") as events:
-            change = house.control.remove("app/s1", actor="ben")
+            change = house.control.remove("app/s1", by=By("ben"))
         assert not change.changed
         assert str(change) == "app/s1: already leaving, 1 in flight"
         assert events == []
@@ -232,9 +234,9 @@ class TestRemoving:
     @pytest.mark.parametrize("verb", ["ready", "drain", "maint"])
     def test_one_that_leaves_is_not_called_back(self, house: House, verb: str) -> None:
         leases = [lease_of(house.app) for _ in range(4)]
-        house.control.remove("app/s1", actor="anna")
+        house.control.remove("app/s1", by=By("anna"))
         with pytest.raises(ControlError, match="app/s1: being removed; add it again when it is gone"):
-            getattr(house.control, verb)("app/s1", actor="anna")
+            getattr(house.control, verb)("app/s1", by=By("anna"))
         assert house["app/s1"].admin is Admin.DRAIN
         assert len(leases) == 4
 
@@ -257,22 +259,22 @@ class TestMistakes:
     @pytest.mark.parametrize("verb", ["ready", "drain", "maint", "remove"])
     def test_a_server_that_is_not_there(self, house: House, verb: str, path: str, words: str) -> None:
         with heard("change") as events, pytest.raises(ControlError) as caught:
-            getattr(house.control, verb)(path, actor="anna")
+            getattr(house.control, verb)(path, by=By("anna"))
         assert str(caught.value) == words
         assert events == []
 
     def test_a_backend_that_is_not_there(self, house: House) -> None:
         for ask in (
-            lambda: house.control.add("ap", server(4), actor="anna"),
+            lambda: house.control.add("ap", server(4), by=By("anna")),
             lambda: house.control.servers("ap"),
         ):
             with pytest.raises(ControlError, match="no backend 'ap'; there are: app, pg"):
                 ask()
 
     def test_an_empty_backend_says_none(self, house: House) -> None:
-        house.control.remove("pg/s3", actor="anna")
+        house.control.remove("pg/s3", by=By("anna"))
         with pytest.raises(ControlError, match="no server 's3' in backend pg; there are: none"):
-            house.control.drain("pg/s3", actor="anna")
+            house.control.drain("pg/s3", by=By("anna"))
 
 
 class TestQuestions:

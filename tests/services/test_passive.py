@@ -9,6 +9,7 @@ import pytest
 from twisted.logger import formatEvent
 
 from lbservice.core.backend import Lease
+from lbservice.core.change import By
 from lbservice.core.pick import Outcome, Result
 from lbservice.core.server import Admin
 from lbservice.core.settings import CheckSettings, ObserveSettings, OutlierSettings
@@ -127,7 +128,7 @@ class TestObserve:
     def test_one_that_is_not_checked_is_left_alone(self, tmp_path: Path) -> None:
         house = self.make(tmp_path, "mark-down")
         with house.running():
-            house.control.add("app", replace(server(5), check=False), actor="anna")
+            house.control.add("app", replace(server(5), check=False), by=By("anna"))
             fail(house, "app/s5", 30)
             with heard(*PASSIVE) as events:
                 fail(house, "app/s5", 10)
@@ -228,8 +229,8 @@ class TestEjection:
         with house.running():
             fail(house, "app/s1", 5)
             with heard("ejection-over", "change") as events:
-                change = house.control.ready("app/s1", actor="anna")
-            assert str(change) == "app/s1: set to ready, ejected -> ready"
+                change = house.control.ready("app/s1", by=By("anna"))
+            assert str(change).startswith("app/s1: set to ready, ejected -> ready (change 1")
             assert [formatEvent(event) for event in events] == [
                 "the ejection of server app/s1 is over (by anna)",
                 "server app/s1 set to ready by anna (ejected -> ready)",
@@ -242,7 +243,7 @@ class TestEjection:
         house = self.make(tmp_path)
         with house.running():
             fail(house, "app/s1", 5)
-            house.control.drain("app/s1", actor="anna")
+            house.control.drain("app/s1", by=By("anna"))
             house.wait(31)
             assert (house["app/s1"].state, house["app/s1"].ejection) == ("DRAIN", None)
             assert house["app/s1"].admin is Admin.DRAIN
@@ -262,7 +263,7 @@ class TestEjection:
         house = self.make(tmp_path)
         with house.running():
             fail(house, "app/s1", 5)
-            house.control.remove("app/s1", actor="anna")
+            house.control.remove("app/s1", by=By("anna"))
             assert not timers_of(house.balancer.passive, house)
 
     def test_nothing_is_left_after_a_stop(self, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from twisted.logger import formatEvent
 
 from lbservice import policies
 from lbservice.core.backend import Backend
+from lbservice.core.change import By
 from lbservice.core.server import Admin
 from lbservice.core.settings import BackendSettings
 from lbservice.services.slowstart import LEAST, STEPS, SlowStart
@@ -194,29 +195,29 @@ class TestWhoStartsSlowly:
         house = self.make(tmp_path)
         with house.running():
             house.wait(3)
-            house.control.maint("app/s1", actor="anna")
+            house.control.maint("app/s1", by=By("anna"))
             house.wait(60)
-            house.control.ready("app/s1", actor="anna")
+            house.control.ready("app/s1", by=By("anna"))
             assert (house["app/s1"].admin, house["app/s1"].ramp) == (Admin.READY, LEAST)
 
     def test_one_that_only_drained_is_warm(self, tmp_path: Path) -> None:
         house = self.make(tmp_path)
         with house.running():
-            house.control.drain("app/s1", actor="anna")
-            house.control.ready("app/s1", actor="anna")
+            house.control.drain("app/s1", by=By("anna"))
+            house.control.ready("app/s1", by=By("anna"))
             assert house["app/s1"].ramp == 1.0
 
     def test_one_that_is_added(self, tmp_path: Path) -> None:
         house = self.make(tmp_path)
         with house.running():
-            house.control.add("app", server(4), actor="anna")
+            house.control.add("app", server(4), by=By("anna"))
             assert house["app/s4"].ramp == LEAST
 
     def test_one_that_is_removed_leaves_no_timer(self, tmp_path: Path) -> None:
         house = self.make(tmp_path)
         with house.running():
-            house.control.add("app", server(4), actor="anna")
-            house.control.remove("app/s4", actor="anna")
+            house.control.add("app", server(4), by=By("anna"))
+            house.control.remove("app/s4", by=By("anna"))
             house.wait(1)
             assert "s4" not in house.app.servers
             calls = house.clock.getDelayedCalls()

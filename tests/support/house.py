@@ -136,7 +136,7 @@ class House:
         make = HttpFactory if mode == "http" else TcpFactory
         self.factory: FrontendFactory = make(
             self.frontend,
-            self.backend if default else None,
+            self.frontend.settings,
             self.pool,
             self.network,
             self.clock,
