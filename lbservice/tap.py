@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
-from dataclasses import replace
 from typing import Any, NoReturn
 
 from twisted.application.service import MultiService
@@ -20,10 +18,8 @@ from lbservice.reactor import use_direct_dispatch, use_monotonic_time
 from lbservice.services.balancer import Balancer
 from lbservice.services.control import Control
 from lbservice.services.eventlog import EventLog
+from lbservice.services.openfiles import bounded, most_clients
 from lbservice.services.signals import Signals
-
-RESERVED_FILES = 64
-"""Open files that are kept for logs, checks, shells and libraries."""
 
 
 class Options(usage.Options):
@@ -58,16 +54,18 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
     from lbservice.admin.manhole import manhole
     from lbservice.proxy.transport import Network
 
-    settings = with_connection_limit(settings)
+    most = most_clients()
+    settings = bounded(settings, most)
     tree = _Tree()
     eventlog = EventLog(settings.log, reactor)
     network = Network(reactor, write_through=settings.write_through, splice=settings.splice)
     balancer = Balancer(settings, eventlog, network, reactor)
     eventlog.setServiceParent(tree)
     balancer.setServiceParent(tree)
+    control = Control(balancer, most)
     if settings.manhole is not None:
-        manhole(settings.manhole, Control(balancer), reactor).setServiceParent(tree)
-    Signals(balancer, reactor).setServiceParent(tree)
+        manhole(settings.manhole, control, reactor).setServiceParent(tree)
+    Signals(control, reactor).setServiceParent(tree)
     return tree
 
 
@@ -117,14 +115,3 @@ def _has_no_terminal() -> bool:
         return os.fstat(2).st_rdev == os.stat(os.devnull).st_rdev
     except OSError:
         return True
-
-
-def with_connection_limit(settings: Settings) -> Settings:
-    """Raise the limit of open files to the hard limit, and bound the connections of clients by it.
-
-    A request may need two connections, so clients get half of the open files, less a reserve.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    possible = max(1, (hard - RESERVED_FILES) // 2)
-    return replace(settings, maxconn=min(settings.maxconn or possible, possible))

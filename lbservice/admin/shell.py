@@ -7,14 +7,19 @@ which the sessions print as one line.
 from __future__ import annotations
 
 import inspect
+from dataclasses import dataclass
+from time import localtime, strftime
 
 from lbservice.admin.table import Report, Table, Text, duration
 from lbservice.config import parse_address, parse_server
 from lbservice.core.change import By, Change
 from lbservice.errors import ControlError
-from lbservice.services.control import CheckRow, Control, ServerRow
+from lbservice.services.answers import BackendRow, CheckRow, DiffRow, FrontendRow, ServerRow, SessionRow
+from lbservice.services.control import Control
 
-VERBS = ("servers", "health", "stats", "add", "remove", "drain", "ready", "maint", "weight", "help")
+QUESTIONS = ("servers", "health", "backends", "frontends", "stats", "sessions", "changes", "diff")
+CHANGES = ("add", "remove", "drain", "ready", "maint", "weight", "maxconn", "address", "kick", "undo", "reload")
+VERBS = (*QUESTIONS, *CHANGES, "help")
 
 HELP_COLUMN = 34
 
@@ -24,7 +29,7 @@ class Shell:
 
     def __init__(self, control: Control, actor: str) -> None:
         self._control = control
-        self._by = By(actor, "shell")
+        self._actor = actor
 
     def __repr__(self) -> str:
         return "<the load balancer; lb.help() lists what it can do>"
@@ -50,6 +55,26 @@ class Shell:
             Table(stats.backends, empty="no backends"),
         )
 
+    def backends(self) -> Table[BackendRow]:
+        """Every backend: policy, servers, load, queue."""
+        return Table(self._control.backends(), empty="no backends")
+
+    def frontends(self) -> Table[FrontendRow]:
+        """Every frontend: addresses, connections, requests."""
+        return Table(self._control.frontends(), empty="no frontends")
+
+    def sessions(self, where: str | None = None) -> Table[SessionRow]:
+        """The connections of clients, the oldest first; of a frontend, a backend or a server "BACKEND/NAME"."""
+        return Table(self._control.sessions(where), empty="no sessions")
+
+    def changes(self, last: int = 20) -> Table[ChangeRow]:
+        """What was changed since the start, the newest first: by whom, and what undo(NUMBER) takes back."""
+        return Table(map(change_row, self._control.changes(last)), empty="nothing was changed")
+
+    def diff(self) -> Table[DiffRow]:
+        """What runs, against what lb.ini says now."""
+        return Table(self._control.diff(), empty="nothing differs")
+
     # -- changes ---------------------------------------------------------------------------
 
     def add(
@@ -60,6 +85,7 @@ class Shell:
         weight: int = 1,
         maxconn: int = 0,
         backup: bool = False,
+        comment: str = "",
     ) -> Change:
         """A new server at "HOST:PORT"; it takes requests from now on."""
         _must_be(bool, backup=backup)
@@ -71,28 +97,53 @@ class Shell:
             settings = parse_server(name, words)
         except ValueError as error:
             raise ControlError(f"{backend}/{name}: {'; '.join(map(str, error.args))}") from error
-        return self._control.add(backend, settings, by=self._by)
+        return self._control.add(backend, settings, by=self._by(comment))
 
-    def remove(self, server: str, now: bool = False) -> Change:
+    def remove(self, server: str, now: bool = False, comment: str = "") -> Change:
         """Let a server go when its requests are done; now=True cuts them off."""
         _must_be(bool, now=now)
-        return self._control.remove(server, now=now, by=self._by)
+        return self._control.remove(server, now=now, by=self._by(comment))
 
-    def drain(self, server: str) -> Change:
+    def drain(self, server: str, comment: str = "") -> Change:
         """Nothing new for the server "BACKEND/NAME"; what it has goes on."""
-        return self._control.drain(server, by=self._by)
+        return self._control.drain(server, by=self._by(comment))
 
-    def ready(self, server: str) -> Change:
+    def ready(self, server: str, comment: str = "") -> Change:
         """Use the server again."""
-        return self._control.ready(server, by=self._by)
+        return self._control.ready(server, by=self._by(comment))
 
-    def maint(self, server: str) -> Change:
+    def maint(self, server: str, comment: str = "") -> Change:
         """Nothing new for the server, and no checks either."""
-        return self._control.maint(server, by=self._by)
+        return self._control.maint(server, by=self._by(comment))
 
-    def weight(self, server: str, weight: int) -> Change:
+    def weight(self, server: str, weight: int, comment: str = "") -> Change:
         """The server's share, 0-256; 0 takes nothing new."""
-        return self._control.weight(server, weight, by=self._by)
+        return self._control.weight(server, weight, by=self._by(comment))
+
+    def maxconn(self, server: str, maxconn: int, comment: str = "") -> Change:
+        """The most requests that the server has at a time; 0: any number."""
+        return self._control.maxconn(server, maxconn, by=self._by(comment))
+
+    def address(self, server: str, address: str, comment: str = "") -> Change:
+        """Where the server is from now on, "HOST:PORT"."""
+        return self._control.address(server, address, by=self._by(comment))
+
+    def kick(self, session: str, comment: str = "") -> Change:
+        """Close a client's connection at once, as sessions() names it."""
+        return self._control.kick(session, by=self._by(comment))
+
+    def undo(self, number: int, comment: str = "") -> Change:
+        """Take back one of changes(); what was changed since stays."""
+        return self._control.undo(number, by=self._by(comment))
+
+    def reload(self, discard: bool = False, comment: str = "") -> Change:
+        """Read lb.ini again; discard=True also drops what was changed at run time and not saved."""
+        _must_be(bool, discard=discard)
+        return self._control.reload(discard=discard, by=self._by(comment))
+
+    def _by(self, comment: str) -> By:
+        _must_be(str, comment=comment)
+        return By(self._actor, "shell", comment)
 
     # -- help ------------------------------------------------------------------------------
 
@@ -110,6 +161,24 @@ class Shell:
         if len(call) < HELP_COLUMN:
             return f"{call:{HELP_COLUMN}}{what}"
         return f"{call}\n{'':{HELP_COLUMN}}{what}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRow:
+    """One change as `changes` shows it."""
+
+    number: int
+    when: str
+    by: str
+    change: str
+    comment: str
+
+
+def change_row(change: Change) -> ChangeRow:
+    """As it is shown; the time is local."""
+    when = strftime("%Y-%m-%d %H:%M:%S", localtime(change.at))
+    what = f"{change.target}: {change.verb}, {change.before} -> {change.after}"
+    return ChangeRow(change.number, when, change.actor, what, change.by.comment)
 
 
 def _must_be(kind: type, **arguments: object) -> None:

@@ -33,6 +33,10 @@ class Change:
     number: int = 0
     at: float = 0.0
     saved: bool = True
+    kind: str = "server"
+    """What kind of thing the target is, as the log names it; "" for what speaks for itself."""
+    details: tuple[str, ...] = ()
+    """What else there is to be said of it, line by line."""
 
     @property
     def actor(self) -> str:
@@ -46,10 +50,11 @@ class Change:
 
     def __str__(self) -> str:
         if not self.changed:
-            return f"{self.target}: already {self.after}"
-        said = f"{self.target}: {self.verb}, {self.before} -> {self.after}"
-        if not self.number:
-            return said
-        return f"{said} (change {self.number}{'' if self.saved else '; a restart forgets it, unless it is saved'})"
+            said = f"{self.target}: already {self.after}"
+        else:
+            said = f"{self.target}: {self.verb}, {self.before} -> {self.after}"
+            if self.number:
+                said += f" (change {self.number}{'' if self.saved else '; a restart forgets it, unless it is saved'})"
+        return "\n  ".join((said, *self.details))
 
     __repr__ = __str__

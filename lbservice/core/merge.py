@@ -22,7 +22,16 @@ def merge(base: Settings, ours: Settings, theirs: Settings) -> tuple[Settings, t
     What is left out on one side and changed on the other is such a thing, too.
     """
     conflicts: list[str] = []
-    return _merge(base, ours, theirs, "", conflicts), tuple(conflicts)
+    merged = _merge(base, ours, theirs, "", conflicts)
+    return replace(merged, entries=_merge_entries(base, ours, theirs)), tuple(conflicts)
+
+
+def _merge_entries(base: Settings, ours: Settings, theirs: Settings) -> tuple[tuple[str, str, str], ...]:
+    """The words of the files, in the same way."""
+    old, our, their = ({entry[:2]: entry for entry in side.entries} for side in (base, ours, theirs))
+    keys = dict.fromkeys([*their, *our])
+    chosen = (our.get(key) if their.get(key) == old.get(key) else their.get(key) for key in keys)
+    return tuple(entry for entry in chosen if entry is not None)
 
 
 def _merge(base: T, ours: T, theirs: T, where: str, conflicts: list[str]) -> T:

@@ -553,6 +553,21 @@ class HttpServerProtocol(Protocol):
             self._close()
 
     @property
+    def name(self) -> str:
+        """`address:port` of the client."""
+        return self._name
+
+    @property
+    def access(self) -> Access | None:
+        """What is known of the request that is served."""
+        return None if self.exchange is None else self.exchange.access
+
+    @property
+    def since(self) -> float:
+        """When its request began, or, between requests, its last answer ended."""
+        return self._rested if self.exchange is None else self.exchange.access.began
+
+    @property
     def idle_since(self) -> float | None:
         """Since when it has had nothing to do, or has been sending a head; None while it is served."""
         if self.exchange is not None or self._phase is not HEAD or self._choked:

@@ -153,6 +153,21 @@ class TcpServerProtocol(_End, Protocol):
         self._closed()
         self.factory.closed(self)
 
+    @property
+    def access(self) -> Access | None:
+        """What is known of the session."""
+        return self.session.access
+
+    @property
+    def name(self) -> str:
+        """`address:port` of the client."""
+        return self.session.access.client
+
+    @property
+    def since(self) -> float:
+        """When the session began."""
+        return self.session.access.began
+
     def hand_over(self) -> None:
         """A session ends where it began, also when its frontend has been replaced."""
 
@@ -232,7 +247,7 @@ class Session:
         self._factory = factory
         clock: Clock = factory.clock
         self._seconds = clock.seconds
-        self._access = Access(
+        self.access = Access(
             http=False,
             client=f"{client.host}:{address.port}",
             frontend=factory.name,
@@ -257,7 +272,7 @@ class Session:
     def start(self) -> None:
         """Find a server and connect to it."""
         if self._client.encrypted:
-            self._access.frontend += "~"  # as HAProxy marks it in the log
+            self.access.frontend += "~"  # as HAProxy marks it in the log
         factory = self._factory
         if factory.reads_hello:
             self._hello = ClientHelloReader()
@@ -295,13 +310,13 @@ class Session:
             self.end("PR")
             return
         client = self._client
-        self._access.backend = backend.name
+        self.access.backend = backend.name
         self._timeout = backend.settings.timeout_tunnel
         self._placement = Placement(
             self._factory,
             backend,
             PickInfo(client.host),
-            self._access,
+            self.access,
             lambda server: None,
             lambda server: TcpClientProtocol(self, client.clock),
         )
@@ -325,8 +340,8 @@ class Session:
         self._lease, server = found
         client = self._client
         self._server = server
-        self._access.server = self._lease.server.name
-        self._access.connected = now = self._seconds()
+        self.access.server = self._lease.server.name
+        self.access.connected = now = self._seconds()
         self._tunnel = Tunnel(client, server, lambda: self.end("--"))
         client.transport.registerProducer(Valve(server), True)
         server.transport.registerProducer(Valve(client), True)
@@ -345,7 +360,7 @@ class Session:
     def from_client(self, data: bytes) -> None:
         """Bytes for the server."""
         if self._server is not None:
-            self._access.bytes_in += len(data)
+            self.access.bytes_in += len(data)
             self._idle.set(self._seconds(), self._timeout)
             self._server.transport.write(data)
             if self._tunnel is not None:
@@ -359,18 +374,18 @@ class Session:
 
     def from_server(self, data: bytes) -> None:
         """Bytes for the client."""
-        self._access.bytes_out += len(data)
+        self.access.bytes_out += len(data)
         self._idle.set(self._seconds(), self._timeout)
         self._client.transport.write(data)
         if self._tunnel is not None:
             self._tunnel.server_sent(len(data))
 
     def _moved_in(self, size: int) -> None:
-        self._access.bytes_in += size
+        self.access.bytes_in += size
         self._idle.set(self._seconds(), self._timeout)
 
     def _moved_out(self, size: int) -> None:
-        self._access.bytes_out += size
+        self.access.bytes_out += size
         self._idle.set(self._seconds(), self._timeout)
 
     # -- endings ---------------------------------------------------------------------------
@@ -421,7 +436,7 @@ class Session:
             return
         self._ended = True
         clean = termination == "--"
-        access = self._access
+        access = self.access
         access.termination = termination
         access.ended = self._seconds()
         self._idle.close()

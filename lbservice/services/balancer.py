@@ -69,6 +69,8 @@ class Balancer(Service):
         """One for each frontend."""
         self._retired: list[FrontendFactory] = []
         """Those that a reload has replaced or removed, while they have connections."""
+        self.given_up: set[str] = set()
+        """Backends whose own policy has failed too often; the next reload gives it another chance."""
         self._former: list[Backend] = []
         """Those that a reload has removed, while they have servers."""
         self._began = clock.seconds()
@@ -133,7 +135,8 @@ class Balancer(Service):
         factory.drained().addCallback(lambda _: self._retired.remove(factory))
 
     @property
-    def _everywhere(self) -> tuple[FrontendFactory, ...]:
+    def everywhere(self) -> tuple[FrontendFactory, ...]:
+        """Frontends, and those that still have connections of the time before a reload."""
         return (*self.factories.values(), *self._retired)
 
     def make_backend(self, settings: BackendSettings) -> Backend:
@@ -203,6 +206,7 @@ class Balancer(Service):
             why=why,
         )
         if given_up:
+            self.given_up.add(settings.name)
             self.log.error(
                 "backend {backend}: the policy {policy} has failed too often; roundrobin takes its place until the"
                 " configuration is loaded again",
@@ -250,7 +254,7 @@ class Balancer(Service):
         """Take a server out; what it is doing is finished first, or cut off `now`."""
         self.home(server).remove(server)
         if now:
-            for factory in self._everywhere:
+            for factory in self.everywhere:
                 factory.cut(server)
 
     def change_server(self, server: Server, settings: ServerSettings) -> None:
@@ -280,7 +284,7 @@ class Balancer(Service):
         self.pool.drop(server)
         self.slowstart.end(server)
         if self.home(server).settings.cut_when_down:
-            for factory in self._everywhere:
+            for factory in self.everywhere:
                 factory.marked_down(server)
 
     def _came_back(self, server: Server) -> None:
@@ -384,15 +388,15 @@ class Balancer(Service):
             active=active,
             grace=words(self.settings.grace),
         )
-        for factory in self._everywhere:
+        for factory in self.everywhere:
             await Deferred.fromCoroutine(factory.stop_listening())
-        drained = DeferredList([factory.drained() for factory in self._everywhere])
+        drained = DeferredList([factory.drained() for factory in self.everywhere])
         late = self.clock.callLater(self.settings.grace, self.hurry)
         drained.addBoth(lambda _: self.hurry())
         await self._hurry
         if late.active():
             late.cancel()
-        cut = sum(factory.abort() for factory in self._everywhere)
+        cut = sum(factory.abort() for factory in self.everywhere)
         self.pool.close()
         self.retrylog.stop()
         self.log.info(

@@ -8,89 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
+from twisted.logger import Logger
+
+from lbservice.config import load
 from lbservice.core.backend import Backend
 from lbservice.core.change import By, Change
 from lbservice.core.merge import merge
 from lbservice.core.server import MAX_WEIGHT, Admin, Server
-from lbservice.core.settings import ServerSettings
-from lbservice.errors import ControlError
+from lbservice.core.settings import ServerSettings, Settings
+from lbservice.errors import ConfigError, ControlError
+from lbservice.proxy.listener import Connection, FrontendFactory
+from lbservice.services.answers import BackendRow, CheckRow, DiffRow, FrontendRow, ServerRow, SessionRow, Stats
 from lbservice.services.balancer import Balancer
 from lbservice.services.journal import Journal
 from lbservice.services.monitor import words
+from lbservice.services.openfiles import bounded
+from lbservice.services.transition import at_start
 from lbservice.values import parse_address
-
-
-@dataclass(frozen=True, slots=True)
-class ServerRow:
-    """One server as `servers` shows it. `since` is seconds in the present state of health.
-
-    `last_check` is code and duration of the last check, e.g. `L7OK 3ms`, or `-`.
-    """
-
-    server: str
-    address: str
-    state: str
-    reason: str
-    since: float
-    last_check: str
-    weight: int
-    in_flight: int
-    requests: int
-    errors: int
-
-
-@dataclass(frozen=True, slots=True)
-class CheckRow:
-    """One check as `health` shows it. `ago` is seconds since it ended; `took` is how long it took, in words."""
-
-    ago: float
-    by: str
-    result: str
-    code: str
-    took: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class BackendRow:
-    """One backend as `stats` shows it."""
-
-    backend: str
-    balance: str
-    available: int
-    servers: int
-    in_flight: int
-    waiting: int
-    requests: int
-    retries: int
-
-
-@dataclass(frozen=True, slots=True)
-class FrontendRow:
-    """One frontend as `stats` shows it."""
-
-    frontend: str
-    mode: str
-    listen: str
-    connections: int
-    total_connections: int
-    requests: int
-    status_2xx: int
-    status_4xx: int
-    status_5xx: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Everything at a glance. `uptime` is seconds; `log_dropped` counts lines that could not be written."""
-
-    uptime: float
-    frontends: tuple[FrontendRow, ...]
-    backends: tuple[BackendRow, ...]
-    log_dropped: int
+from lbservice.writing import differences
 
 
 class _Doing:
@@ -105,9 +44,14 @@ class _Doing:
 class Control:
     """Changes and questions for one running balancer. `by` says who changes something, for log and journal."""
 
-    def __init__(self, balancer: Balancer) -> None:
+    log = Logger()
+
+    def __init__(self, balancer: Balancer, most_clients: int = 0) -> None:
         self.balancer = balancer
         self.journal = Journal()
+        self.loaded = balancer.settings
+        """What the file said when it was read or written last."""
+        self._most_clients = most_clients
 
     # -- questions -------------------------------------------------------------------------
 
@@ -137,44 +81,75 @@ class Control:
             for by, result in results
         )
 
-    def stats(self) -> Stats:
-        """Frontends and backends with their counters."""
-        balancer = self.balancer
-        return Stats(
-            uptime=balancer.uptime,
-            frontends=tuple(
-                FrontendRow(
-                    frontend=frontend.name,
-                    mode=frontend.settings.mode,
-                    listen=", ".join(listen.address for listen in frontend.settings.listen),
-                    connections=frontend.active,
-                    total_connections=frontend.connections,
-                    requests=frontend.requests,
-                    status_2xx=frontend.statuses[2],
-                    status_4xx=frontend.statuses[4],
-                    status_5xx=frontend.statuses[5],
-                )
-                for frontend in balancer.frontends.values()
-            ),
-            backends=tuple(
-                BackendRow(
-                    backend=backend.name,
-                    balance=backend.settings.balance,
-                    available=len(backend.available),
-                    servers=len(backend.servers),
-                    in_flight=backend.in_flight,
-                    waiting=backend.waiting,
-                    requests=backend.requests,
-                    retries=backend.retries,
-                )
-                for backend in balancer.backends.values()
-            ),
-            log_dropped=balancer.eventlog.dropped,
+    def frontends(self) -> tuple[FrontendRow, ...]:
+        """Every frontend with its counters."""
+        return tuple(
+            FrontendRow(
+                frontend=frontend.name,
+                mode=frontend.settings.mode,
+                listen=", ".join(listen.address for listen in frontend.settings.listen),
+                connections=frontend.active,
+                total_connections=frontend.connections,
+                requests=frontend.requests,
+                status_2xx=frontend.statuses[2],
+                status_4xx=frontend.statuses[4],
+                status_5xx=frontend.statuses[5],
+            )
+            for frontend in self.balancer.frontends.values()
         )
+
+    def backends(self) -> tuple[BackendRow, ...]:
+        """Every backend with its counters."""
+        return tuple(
+            BackendRow(
+                backend=backend.name,
+                balance=backend.settings.balance,
+                available=len(backend.available),
+                servers=len(backend.servers),
+                in_flight=backend.in_flight,
+                waiting=backend.waiting,
+                requests=backend.requests,
+                retries=backend.retries,
+            )
+            for backend in self.balancer.backends.values()
+        )
+
+    def stats(self) -> Stats:
+        """Everything at a glance."""
+        balancer = self.balancer
+        return Stats(balancer.uptime, self.frontends(), self.backends(), balancer.eventlog.dropped)
 
     def changes(self, last: int = 20) -> tuple[Change, ...]:
         """What was changed since the start, the newest first."""
         return self.journal.changes(last)
+
+    def diff(self) -> tuple[DiffRow, ...]:
+        """What runs, against what the file says now. Raises ControlError when that has mistakes."""
+        file, running = self._read(), self.balancer.running_settings
+        return tuple(DiffRow(*difference) for difference in differences(running, file))
+
+    def sessions(self, where: str | None = None) -> tuple[SessionRow, ...]:
+        """The connections of clients; of one frontend, backend or server if that is named. The oldest first."""
+        now = self.balancer.clock.seconds()
+        rows = []
+        for factory, connection in self._connections():
+            access = connection.access
+            session, age = f"{factory.name}/{connection.name}", now - connection.since
+            if access is None:
+                row, homes = SessionRow(session, age, "-", "idle", 0, 0), {factory.name}
+            else:
+                server = f"{access.backend}/{access.server}"
+                doing = access.request_line.decode("latin-1") if access.http else "tcp"
+                row = SessionRow(session, age, server, doing, access.bytes_in, access.bytes_out)
+                homes = {factory.name, access.backend, server}
+            if where is None or where in homes:
+                rows.append(row)
+        return tuple(sorted(rows, key=attrgetter("age"), reverse=True))
+
+    def _connections(self) -> Iterator[tuple[FrontendFactory, Connection]]:
+        for factory in self.balancer.everywhere:
+            for connection in list(factory.guests):
+                yield factory, connection
 
     # -- changes ---------------------------------------------------------------------------
 
@@ -249,12 +224,65 @@ class Control:
         target, conflicts = merge(entry.after, running, entry.before)
         if conflicts:
             raise ControlError(f"change {number}: {', '.join(conflicts)} was changed again since; undo that first")
-        with self._noting(f"change {number} undone", entry.change.target, entry.change.after, by) as done:
+        verb, kind = f"change {number} undone", entry.change.kind
+        with self._noting(verb, entry.change.target, entry.change.after, by, kind=kind) as done:
             self.balancer.become(target)
             done.after = entry.change.before if target != running else done.before
         return done.change
 
+    def kick(self, session: str, *, by: By) -> Change:
+        """Close a client's connection at once, as `sessions` names it: FRONTEND/ADDRESS:PORT."""
+        for factory, connection in self._connections():
+            if f"{factory.name}/{connection.name}" == session:
+                break
+        else:
+            raise ControlError(f"no session {session!r}; sessions() lists them")
+        with self._noting("kicked", session, "open", by, kind="session", lasting=False) as done:
+            connection.abort()
+            done.after = "closed"
+        return done.change
+
+    def reload(self, *, discard: bool = False, by: By) -> Change:
+        """Read lb.ini again, and run as it says. Raises ControlError, with file and line, and nothing has changed then.
+
+        What was changed at run time stays, unless the file has changed the same thing since it was read; with `discard`
+        nothing of it stays. Servers that stay keep their health, counters and connections.
+        """
+        balancer, running = self.balancer, self.balancer.running_settings
+        try:
+            wanted = self._read()
+            target, overruled = (wanted, ()) if discard else merge(self.loaded, running, wanted)
+            target = replace(target, file=wanted.file, entries=wanted.entries)
+            changes = [_sentence(*difference) for difference in differences(running, target)]
+            notes = [f"{what}: as the file says, not as it was changed since" for what in overruled]
+            notes += [f"kept, though not in the file: {_sentence(*each)}" for each in differences(wanted, target)]
+            notes += [f"{key.replace('_', '-')}: from the next start on" for key in at_start(running, target)]
+            before = f"{len(changes)} {'difference' if len(changes) == 1 else 'differences'}" if changes else "in force"
+            details = (*changes, *notes)
+            with self._noting("reloaded", wanted.file, before, by, kind="", lasting=False, details=details) as done:
+                balancer.become(target)
+                self.loaded = wanted
+                done.after = "in force"
+        except ControlError as error:
+            self.log.error(
+                "{file} is not reloaded for {actor}, nothing was changed: {error}",
+                event="reload-failed",
+                file=self.loaded.file,
+                actor=by.actor,
+                error=str(error),
+            )
+            raise
+        return done.change
+
     # -- how -------------------------------------------------------------------------------
+
+    def _read(self) -> Settings:
+        """What the file says now."""
+        try:
+            settings = load(self.loaded.file)
+        except ConfigError as error:
+            raise ControlError(str(error)) from error
+        return bounded(settings, self._most_clients) if self._most_clients else settings
 
     def _change(self, path: str, verb: str, words: str, by: By, **values: Any) -> Change:
         """Give the settings of a server these values; `words` are what is told of them."""
@@ -273,12 +301,22 @@ class Control:
         return done.change
 
     @contextmanager
-    def _noting(self, verb: str, target: str, before: str, by: By) -> Iterator[_Doing]:
-        """What is done in this context is one change, which the journal gets."""
+    def _noting(
+        self,
+        verb: str,
+        target: str,
+        before: str,
+        by: By,
+        *,
+        kind: str = "server",
+        lasting: bool = True,
+        details: tuple[str, ...] = (),
+    ) -> Iterator[_Doing]:
+        """What is done in this context is one change, which the journal gets; `lasting`: one that could be saved."""
         doing = _Doing(before)
         settings = self.balancer.running_settings
         yield doing
-        change = Change(verb, target, before, doing.after, by, saved=False)
+        change = Change(verb, target, before, doing.after, by, saved=not lasting, kind=kind, details=details)
         if change.changed:
             change = self.journal.record(change, settings, self.balancer.running_settings)
         doing.change = change
@@ -332,6 +370,11 @@ class Control:
         if ejection is None or not server.health.up:
             return server.reason
         return f"back in {words(max(0.0, ejection.until - now))}: {ejection.why}"
+
+
+def _sentence(section: str, key: str, before: str, after: str) -> str:
+    """One difference, e.g. `[backend app] server s1: 10.0.0.1:80 -> 10.0.0.1:80 weight=2`."""
+    return f"[{section}] {key}: {before or 'absent'} -> {after or 'absent'}"
 
 
 def milliseconds(seconds: float) -> str:

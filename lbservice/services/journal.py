@@ -43,8 +43,10 @@ class Journal:
         change = replace(change, number=self.number, at=self._wall())
         self._entries.append(Entry(change, before, after))
         by = change.by
-        kind = "server " if "/" in change.target else ""
+        kind = f"{change.kind} " if change.kind else ""
         why = ": {comment}" if by.comment else ""
+        if change.details:
+            why += "; " + "; ".join(detail.replace("{", "{{").replace("}", "}}") for detail in change.details)
         self.log.info(
             f"{kind}{{target}} {{verb}} by {{actor}} ({{before}} -> {{after}}), change {{number}}{why}",
             event="change",

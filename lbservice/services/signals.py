@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.logger import Logger
 
-from lbservice.services.balancer import Balancer
+from lbservice.core.change import By
+from lbservice.errors import ControlError
+from lbservice.services.control import Control
 
 
 class Signals(Service):
-    """SIGTERM and SIGINT stop: the first lets connections finish, the second does not. SIGUSR1 reopens the log.
+    """SIGTERM and SIGINT stop: the first lets connections finish, the second does not. SIGHUP reads lb.ini again.
 
-    SIGHUP is only noted. Twisted's own handlers are replaced once the reactor runs, because they
+    SIGUSR1 reopens the log. Twisted's own handlers are replaced once the reactor runs, because they
     know no second signal, and end the process by the signal instead of with status 0.
     """
 
     name = "signals"
-    log = Logger()
 
-    def __init__(self, balancer: Balancer, reactor: Any) -> None:
-        self._balancer = balancer
+    def __init__(self, control: Control, reactor: Any) -> None:
+        self._control = control
+        self._balancer = control.balancer
         self._reactor = reactor
         self._stopping = False
 
@@ -52,8 +54,5 @@ class Signals(Service):
             self._reactor.stop()
 
     def _hangup(self) -> None:
-        self.log.warn(
-            "SIGHUP: nothing was reloaded; change servers in the shell, or restart to read {file} again",
-            event="hangup",
-            file=self._balancer.settings.file,
-        )
+        with suppress(ControlError):  # it is in the log
+            self._control.reload(by=By("SIGHUP", "signal"))

@@ -88,7 +88,7 @@ class Transition:
             backend = balancer.backends.get(settings.name)
             if backend is None:
                 backend = balancer.make_backend(replace(settings, servers=()))
-            elif differs(backend.settings, settings, POLICY):
+            elif differs(backend.settings, settings, POLICY) or settings.name in balancer.given_up:
                 self._policies[settings.name] = balancer.make_policy(settings)
             self._backends[settings.name] = backend
 
@@ -170,8 +170,10 @@ class Transition:
         balancer, before = self.balancer, backend.settings
         if backend.name not in balancer.backends:
             balancer.add_backend(backend)
-        if replace(before, servers=()) != replace(settings, servers=()):
-            backend.change(settings, self._policies.get(backend.name))
+        policy = self._policies.get(backend.name)
+        if policy is not None or replace(before, servers=()) != replace(settings, servers=()):
+            balancer.given_up.discard(backend.name)
+            backend.change(settings, policy)
             balancer.passive.attend(backend)
             if differs(before, settings, CHECKS):
                 for server in backend:
@@ -186,6 +188,11 @@ class Transition:
             elif (server := backend.servers[name]).leaving or server.settings != each:
                 balancer.change_server(server, each)
         backend.sort(list(wanted))
+
+
+def at_start(before: Settings, after: Settings) -> Iterator[str]:
+    """What differs, and has to wait for the next start."""
+    return (key for key in AT_START if getattr(before, key) != getattr(after, key))
 
 
 def differs(before: object, after: object, names: tuple[str, ...]) -> bool:

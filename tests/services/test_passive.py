@@ -233,7 +233,7 @@ class TestEjection:
             assert str(change).startswith("app/s1: set to ready, ejected -> ready (change 1")
             assert [formatEvent(event) for event in events] == [
                 "the ejection of server app/s1 is over (by anna)",
-                "server app/s1 set to ready by anna (ejected -> ready)",
+                "server app/s1 set to ready by anna (ejected -> ready), change 1",
             ]
             assert house["app/s1"] in house.app.available
             house.wait(60)
