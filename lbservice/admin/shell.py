@@ -64,11 +64,11 @@ class Shell:
         return Table(self._control.frontends(), empty="no frontends")
 
     def sessions(self, where: str | None = None) -> Table[SessionRow]:
-        """The connections of clients, the oldest first; of a frontend, a backend or a server "BACKEND/NAME"."""
+        """The connections of clients; those of one frontend, backend or server."""
         return Table(self._control.sessions(where), empty="no sessions")
 
     def changes(self, last: int = 20) -> Table[ChangeRow]:
-        """What was changed since the start, the newest first: by whom, and what undo(NUMBER) takes back."""
+        """What was changed since the start, and by whom; undo(NUMBER) takes it back."""
         return Table(map(change_row, self._control.changes(last)), empty="nothing was changed")
 
     def diff(self) -> Table[DiffRow]:
@@ -137,7 +137,7 @@ class Shell:
         return self._control.undo(number, by=self._by(comment))
 
     def reload(self, discard: bool = False, comment: str = "") -> Change:
-        """Read lb.ini again; discard=True also drops what was changed at run time and not saved."""
+        """Read lb.ini again; discard=True drops what was changed and not saved."""
         _must_be(bool, discard=discard)
         return self._control.reload(discard=discard, by=self._by(comment))
 
@@ -149,13 +149,15 @@ class Shell:
 
     def help(self) -> Text:
         """This list."""
-        return Text("\n".join(map(self._help_line, VERBS)))
+        return Text(
+            "\n".join((*map(self._help_line, VERBS), "Every change takes comment='why', too, for log and journal."))
+        )
 
     def _help_line(self, verb: str) -> str:
         method = getattr(self, verb)
         parameters = inspect.signature(method).parameters.values()
         # Annotations are for the type checker; at a prompt they are noise.
-        plain = (str(each.replace(annotation=inspect.Parameter.empty)) for each in parameters)
+        plain = (str(each.replace(annotation=inspect.Parameter.empty)) for each in parameters if each.name != "comment")
         call = f"lb.{verb}({', '.join(plain)})"
         what = inspect.getdoc(method) or ""
         if len(call) < HELP_COLUMN:
