@@ -30,7 +30,8 @@ SELDOM = 10.0
 
 class HealthMonitor(Service):
     """Watches servers. `up(server)` is called when one comes back, before its backend is told, and `down(server)` when
-    one goes down, after that. The first check of a server brings nobody back: before it nothing was known.
+    one goes down, after that. One that comes out of its agent's maintenance comes back, too. The first check of a
+    server brings nobody back: before it nothing was known.
     """
 
     name = "monitor"
@@ -56,11 +57,11 @@ class HealthMonitor(Service):
         settings, health = backend.settings.check, server.health
 
         async def ask() -> float:
-            if server.admin is not Admin.MAINT and (server.agent is None or server.agent.wants_checks):
+            if not server.in_maint:
                 result = await check.run(server)
                 if isinstance(result, Unasked):
                     self.unasked(server, result)
-                else:
+                elif not server.in_maint:  # else it has begun meanwhile, and says nothing of a server that works
                     self.observe(backend, server, result)
             return settings.interval(up=health.up, transition=health.transition)
 
@@ -74,7 +75,7 @@ class HealthMonitor(Service):
                 result, said = await check.run(server)
                 if isinstance(result, Unasked):
                     self.unasked(server, result)
-                else:
+                elif server.admin is not Admin.MAINT:
                     self.heed(backend, server, result, said)
             return check.settings.inter
 
@@ -135,7 +136,7 @@ class HealthMonitor(Service):
         One that is down already, or that nobody asks, is left alone: nothing would bring it up again.
         """
         rounds = self._rounds.get(server)
-        if rounds is None or not (self.running and server.health.up) or server.admin is Admin.MAINT:
+        if rounds is None or not (self.running and server.health.up) or server.in_maint:
             return
         self.log.info(
             "server {server} has failed: {why}; {action}",
@@ -151,11 +152,14 @@ class HealthMonitor(Service):
             rounds.hasten(backend.settings.check.fastinter)
 
     def doubt(self, server: Server) -> None:
-        """Nobody has looked at it for a while: ask it now, and let the answer decide alone."""
+        """Nobody has looked at it for a while: ask it now, and let the answer decide alone. Its agent is asked, too."""
         rounds = self._rounds.get(server)
         if rounds is not None:
             server.health.doubt()
             rounds.hasten(0.0)
+        agent = self._agents.get(server)
+        if agent is not None:
+            agent.hasten(0.0)
 
     def _tell_result(self, server: Server, result: CheckResult) -> None:
         self.log.info(
@@ -177,6 +181,7 @@ class HealthMonitor(Service):
         if agent is None:
             return
         before, was_up, was_understood, words_before = agent.stance, agent.up, agent.understood, agent.words
+        was_maint = not agent.wants_checks
         if server.hear(result, said):
             if agent.stance != before:  # a weight that follows the load is no news
                 self.log.info(
@@ -187,7 +192,10 @@ class HealthMonitor(Service):
                     before=words_before or "ready",
                     state=server.state,
                 )
-            if agent.up and not was_up and server.health.up:
+            checked_again = was_maint and agent.wants_checks
+            if checked_again:
+                self.doubt(server)
+            if agent.up and (checked_again or not was_up) and server.health.up:
                 self._up(server)
             backend.refresh()
             if was_up and not agent.up:
