@@ -173,15 +173,15 @@ class Balancer(Service):
     def set_admin(self, server: Server, admin: Admin, actor: str) -> None:
         """What an operator wants of a server from now on; to be ready ends an ejection, too."""
         backend, before = self.backends[server.backend], server.admin
+        server.admin = admin
         if admin is Admin.READY:
             self.passive.pardon(backend, server, actor)
-        server.admin = admin
         if admin is Admin.MAINT:
             self.pool.drop(server)
             self.slowstart.end(server)
         elif before is Admin.MAINT:
             self.monitor.doubt(server)
-            if server.available:
+            if server.available and server.ramp == 1.0:  # else the end of an ejection has begun it just now
                 self.slowstart.begin(backend, server)
         backend.refresh()
 

@@ -24,6 +24,8 @@ from lbservice.services.checks import Check, Unasked
 
 JITTER = 0.1
 """The width of an interval's random spread, so that balancers and servers do not march in step."""
+ACCUSED = "HANA"
+"""The code of a failed check that was none, but errors of requests (HAProxy's word)."""
 SELDOM = 10.0
 """Seconds between two complaints that servers cannot be asked."""
 
@@ -71,11 +73,11 @@ class HealthMonitor(Service):
         """Ask this server's agent from now on."""
 
         async def ask() -> float:
-            if server.admin is not Admin.MAINT:
+            if not in_hand(server):
                 result, said = await check.run(server)
                 if isinstance(result, Unasked):
                     self.unasked(server, result)
-                elif server.admin is not Admin.MAINT:
+                elif not in_hand(server):  # as above
                     self.heed(backend, server, result, said)
             return check.settings.inter
 
@@ -109,7 +111,8 @@ class HealthMonitor(Service):
         first = not health.history
         last = health.history[-1].code if health.history else ""
         if not health.observe(result):
-            if backend.settings.check.log and (health.word != word or result.code != last):
+            # Of an accusation `suspect` has told already; it is no check.
+            if backend.settings.check.log and result.code != ACCUSED and (health.word != word or result.code != last):
                 self._tell_result(server, result)
             return
         self.log.info(
@@ -147,7 +150,7 @@ class HealthMonitor(Service):
         )
         if on_error != "fastinter":
             server.health.accuse(on_error)
-            self.observe(backend, server, CheckResult(False, "HANA", why, self._clock.seconds(), 0.0))
+            self.observe(backend, server, CheckResult(False, ACCUSED, why, self._clock.seconds(), 0.0))
         if backend.settings.check.fastinter is not None:
             rounds.hasten(backend.settings.check.fastinter)
 
@@ -285,6 +288,11 @@ class _Rounds:
         # counted from the beginning of the round, however long that took.
         self._loop.starttime = now = clock.seconds()
         self._loop.interval = max(0.0, begun + interval * spread - now)
+
+
+def in_hand(server: Server) -> bool:
+    """Is an operator at work on it, so that not even its agent is asked?"""
+    return server.admin is Admin.MAINT
 
 
 def words(seconds: float) -> str:

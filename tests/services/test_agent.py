@@ -292,11 +292,13 @@ class TestABalancer:
             assert len(house.network.dials_of(9001)) == asked
             assert len(house.network.dials_of(9100)) > 2
 
-    def test_out_of_its_maintenance_a_server_is_checked_at_once_and_starts_slowly(self, tmp_path: Path) -> None:
+    def test_out_of_its_maintenance_a_server_is_checked_at_once_and_starts_slowly(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         home = Home(tmp_path, slowstart=100.0)
+        doubted: list[Server] = []
+        monkeypatch.setattr(home.balancer.monitor, "doubt", doubted.append)
         with home.running():
-            doubted: list[Server] = []
-            home.balancer.monitor.doubt = doubted.append  # type: ignore[method-assign]
             home.hears(b"maint\n", b"drain\n")
             assert (home["app/s1"].ramp, doubted) == (1.0, [])
             home.hears(b"ready\n", b"ready\n")

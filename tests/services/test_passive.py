@@ -361,6 +361,19 @@ class TestEjection:
             house.wait(30.2)
             assert house["app/s1"].state == "UP 10%"
 
+    @pytest.mark.parametrize("verb", ["drain", "maint"])
+    def test_so_does_what_was_also_held_back_by_hand(self, tmp_path: Path, verb: str) -> None:
+        app, pg = SETTINGS.backends
+        app = replace(app, servers=(server(1), server(2)), outlier=OutlierSettings("5xx"), slowstart=10.0)
+        house = House(tmp_path, replace(SETTINGS, backends=(app, pg)))
+        with house.running(), heard("slowstart") as events:
+            house.wait(2)
+            fail(house, "app/s1", 5)
+            getattr(house.control, verb)("app/s1", actor="anna")
+            house.control.ready("app/s1", actor="anna")
+            assert house["app/s1"].ramp == 0.1
+        assert len(events) == 1
+
 
 def test_a_backend_that_is_not_to_listen_does_not(tmp_path: Path) -> None:
     house = make_house(tmp_path)
