@@ -169,6 +169,8 @@ class Backend:
         self.requests = 0
         self.retries = 0
         self.budget = RetryBudget(settings.retry_budget)
+        self._places = settings.maxqueue
+        """Of the queue; 0: any number."""
         self.panicking = False
         """Are so few servers up that all are used?"""
         self.relenting = False
@@ -198,7 +200,7 @@ class Backend:
     @property
     def queue_full(self) -> bool:
         """Is there no place left in the queue (`maxqueue`)?"""
-        return 0 < self.settings.maxqueue <= self._queue.waiting
+        return 0 < self._places <= self._queue.waiting
 
     # -- lending ---------------------------------------------------------------------------
 
@@ -326,6 +328,7 @@ class Backend:
         self.relenting = bool(self.available) and not usable and not self.panicking
         if self.sticky:
             self.keepers = tuple(server for server in self.servers.values() if server.keeps)
+        self._places = self._count_places()
         self.policy.rebuild(self.available)
         self._learn_or_not()
         self._find_candidates()
@@ -344,6 +347,14 @@ class Backend:
         self.panicking = up < self.settings.panic * len(mains) and usable == up
         if self.panicking:
             self.available = mains
+
+    def _count_places(self) -> int:
+        """Its own `maxqueue`, and no more than its available servers allow, if each of them names a limit."""
+        own = self.settings.maxqueue
+        theirs = [server.settings.maxqueue for server in self.available]
+        if not theirs or not all(theirs):
+            return own
+        return min(own, sum(theirs)) if own else sum(theirs)
 
     def _find_candidates(self) -> None:
         self.candidates = tuple(server for server in self.available if not server.full)
