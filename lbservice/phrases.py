@@ -45,6 +45,7 @@ def cookie_path(text: str) -> str:
 SERVER: Options = {
     "weight": ("weight", count(0, 256)),
     "maxconn": ("maxconn", count()),
+    "maxqueue": ("maxqueue", count()),
     "backup": ("backup", True),
     "no-check": ("check", False),
     "slowstart": ("slowstart", duration),

@@ -16,6 +16,8 @@ def server_words(server: ServerSettings) -> str:
         words.append(f"weight={server.weight}")
     if server.maxconn:
         words.append(f"maxconn={server.maxconn}")
+    if server.maxqueue:
+        words.append(f"maxqueue={server.maxqueue}")
     if server.backup:
         words.append("backup")
     if not server.check:

@@ -1129,7 +1129,7 @@ class TestForControl:
         assert parse_address(server.address) == (server.host, server.port)
 
     def test_a_server_from_the_shell_says_all_that_is_wrong_with_it(self) -> None:
-        assert parse_server("s4", "a:1 weight=3") == ServerSettings("s4", "a", 1, weight=3)
+        assert parse_server("s4", "a:1 weight=3 maxqueue=9") == ServerSettings("s4", "a", 1, weight=3, maxqueue=9)
         with pytest.raises(ValueError, match="a name is") as caught:
             parse_server("s 4", "a weight=x")
         assert len(caught.value.args) == 3

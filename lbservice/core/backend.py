@@ -132,8 +132,9 @@ class Backend:
     """Lends servers out by its policy.
 
     `emptied(backend, empty)` is called when the last server becomes unavailable (True) and when
-    the first returns (False); `panicked(backend)` when panic begins or ends; `gone(server)` when a removed
-    server has nothing left in flight; `retried(backend, server, again)` when a request fails on a server and
+    the first returns (False); `panicked(backend)` when panic begins or ends; `relented(backend)` when ejected servers
+    are used for want of others, and when they are so no more; `gone(server)` when a removed server has nothing left in
+    flight; `retried(backend, server, again)` when a request fails on a server and
     could be tried again, and whether it is or the budget forbids it. `listeners` hear how uses of servers went: of
     each that went badly, and of the others while one of them wants to.
     """
@@ -146,6 +147,7 @@ class Backend:
         emptied: Callable[[Backend, bool], None] = lambda backend, empty: None,
         gone: Callable[[Server], None] = lambda server: None,
         panicked: Callable[[Backend], None] = lambda backend: None,
+        relented: Callable[[Backend], None] = lambda backend: None,
         retried: Callable[[Backend, Server, bool], None] = lambda backend, server, again: None,
     ) -> None:
         self.settings = settings
@@ -167,13 +169,18 @@ class Backend:
         self.requests = 0
         self.retries = 0
         self.budget = RetryBudget(settings.retry_budget)
+        self._places = settings.maxqueue
+        """Of the queue; 0: any number."""
         self.panicking = False
         """Are so few servers up that all are used?"""
+        self.relenting = False
+        """Is no server left but ejected ones, so that these are used?"""
         self._queue = Queue(len(settings.priority.classes) if settings.priority else 1)
         self._serving = False
         self._emptied = emptied
         self._gone = gone
         self._panicked = panicked
+        self._relented = relented
         self._retried = retried
 
     def __iter__(self) -> Iterator[Server]:
@@ -193,7 +200,7 @@ class Backend:
     @property
     def queue_full(self) -> bool:
         """Is there no place left in the queue (`maxqueue`)?"""
-        return 0 < self.settings.maxqueue <= self._queue.waiting
+        return 0 < self._places <= self._queue.waiting
 
     # -- lending ---------------------------------------------------------------------------
 
@@ -331,16 +338,22 @@ class Backend:
         before = self.available
         usable = [server for server in self.servers.values() if server.available]
         self.available = tuple(s for s in usable if not s.settings.backup) or tuple(usable)
-        panicked = self.panicking
+        panicked, relented = self.panicking, self.relenting
+        if not usable:  # one that fails now and then, and that its checks find well, is better than none
+            self.available = tuple(server for server in self.servers.values() if server.wanted and server.well)
         if self.settings.panic:
             self._panic_or_not(len(usable))
+        self.relenting = bool(self.available) and not usable and not self.panicking
         if self.sticky:
             self.keepers = tuple(server for server in self.servers.values() if server.keeps)
+        self._places = self._count_places()
         self.policy.rebuild(self.available)
         self._learn_or_not()
         self._find_candidates()
         if self.panicking != panicked:
             self._panicked(self)
+        if self.relenting != relented:
+            self._relented(self)
         if bool(before) != bool(self.available):
             self._emptied(self, not self.available)
         self._serve_queue()
@@ -352,6 +365,14 @@ class Backend:
         self.panicking = up < self.settings.panic * len(mains) and usable == up
         if self.panicking:
             self.available = mains
+
+    def _count_places(self) -> int:
+        """Its own `maxqueue`, and no more than its available servers allow, if each of them names a limit."""
+        own = self.settings.maxqueue
+        theirs = [server.settings.maxqueue for server in self.available]
+        if not theirs or not all(theirs):
+            return own
+        return min(own, sum(theirs)) if own else sum(theirs)
 
     def _find_candidates(self) -> None:
         self.candidates = tuple(server for server in self.available if not server.full)

@@ -162,10 +162,14 @@ class Server:
         return self.wanted and self.well and self.ejection is None
 
     @property
+    def in_maint(self) -> bool:
+        """Is it in maintenance, as people or its agent want it, so that nobody checks it?"""
+        return self.admin is Admin.MAINT or (self.agent is not None and not self.agent.wants_checks)
+
+    @property
     def keeps(self) -> bool:
         """May it go on with clients that stick to it, though it takes no new ones: does it only drain, or weigh 0?"""
-        maint = self.admin is Admin.MAINT or (self.agent is not None and self.agent.hold == "maint")
-        return self.well and self.ejection is None and not (maint or self.leaving or self.available)
+        return self.well and self.ejection is None and not (self.in_maint or self.leaving or self.available)
 
     @property
     def full(self) -> bool:

@@ -33,6 +33,8 @@ class ServerSettings:
     port: int
     weight: int = 1
     maxconn: int = 0
+    maxqueue: int = 0
+    """Requests that may wait on its account: a backend's queue has as many places as its available servers bring."""
     backup: bool = False
     check: bool = True
     tls: ServerTls | None = None

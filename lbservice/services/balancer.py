@@ -147,6 +147,7 @@ class Balancer(Service):
             emptied=self._emptied,
             gone=self._gone,
             panicked=self._panicked,
+            relented=self._relented,
             retried=self.retrylog.retried,
         )
 
@@ -272,7 +273,7 @@ class Balancer(Service):
             self.slowstart.end(server)
         elif before.state == Admin.MAINT.value:
             self.monitor.doubt(server)
-            if server.available:
+            if server.available and server.ramp == 1.0:  # else the end of an ejection has begun it just now
                 self.slowstart.begin(backend, server)
         backend.refresh()
 
@@ -288,6 +289,7 @@ class Balancer(Service):
                 factory.marked_down(server)
 
     def _came_back(self, server: Server) -> None:
+        self.passive.returned(server)
         if server.available:
             self.slowstart.begin(self.home(server), server)
 
@@ -306,6 +308,21 @@ class Balancer(Service):
             self.log.warn("backend {backend} has no server available", event="backend-down", backend=backend.name)
         else:
             self.log.info("backend {backend} has a server again", event="backend-up", backend=backend.name)
+
+    def _relented(self, backend: Backend) -> None:
+        if not self.running:
+            return
+        if backend.relenting:
+            self.log.warn(
+                "backend {backend} uses its ejected servers again ({servers}): no other is available",
+                event="ejected-used",
+                backend=backend.name,
+                servers=", ".join(server.name for server in backend.available),
+            )
+        else:
+            self.log.info(
+                "backend {backend} needs its ejected servers no more", event="ejected-unused", backend=backend.name
+            )
 
     def _panicked(self, backend: Backend) -> None:
         if not self.running:

@@ -184,8 +184,8 @@ class Control:
         if server.ejection is not None:
             before = "ejected" if server.admin is Admin.READY else f"{before}, ejected"
         with self._noting("set to ready", path, before, by) as done:
-            self.balancer.pardon(server, by.actor)
             self.balancer.change_server(server, replace(server.settings, state=Admin.READY.value))
+            self.balancer.pardon(server, by.actor)
             done.after = server.admin.value
         return done.change
 
@@ -365,11 +365,12 @@ class Control:
 
     @staticmethod
     def _reason(server: Server, now: float) -> str:
-        """Why it is as it is: of its health, or of the time that it is put out for."""
+        """Why it is as it is: its health and what its agent says, or the time that its errors put it out for."""
         ejection = server.ejection
-        if ejection is None or not server.health.up:
+        if ejection is None:
             return server.reason
-        return f"back in {words(max(0.0, ejection.until - now))}: {ejection.why}"
+        out = f"back in {words(max(0.0, ejection.until - now))}: {ejection.why}"
+        return out if server.state == "EJECTED" else f"{server.reason}; ejected, {out}"
 
 
 def _sentence(section: str, key: str, before: str, after: str) -> str:

@@ -24,13 +24,16 @@ from lbservice.services.checks import Check, Unasked
 
 JITTER = 0.1
 """The width of an interval's random spread, so that balancers and servers do not march in step."""
+ACCUSED = "HANA"
+"""The code of a failed check that was none, but errors of requests (HAProxy's word)."""
 SELDOM = 10.0
 """Seconds between two complaints that servers cannot be asked."""
 
 
 class HealthMonitor(Service):
     """Watches servers. `up(server)` is called when one comes back, before its backend is told, and `down(server)` when
-    one goes down, after that. The first check of a server brings nobody back: before it nothing was known.
+    one goes down, after that. One that comes out of its agent's maintenance comes back, too. The first check of a
+    server brings nobody back: before it nothing was known.
     """
 
     name = "monitor"
@@ -56,11 +59,11 @@ class HealthMonitor(Service):
         settings, health = backend.settings.check, server.health
 
         async def ask() -> float:
-            if server.admin is not Admin.MAINT and (server.agent is None or server.agent.wants_checks):
+            if not server.in_maint:
                 result = await check.run(server)
                 if isinstance(result, Unasked):
                     self.unasked(server, result)
-                else:
+                elif not server.in_maint:  # else it has begun meanwhile, and says nothing of a server that works
                     self.observe(backend, server, result)
             return settings.interval(up=health.up, transition=health.transition)
 
@@ -70,11 +73,11 @@ class HealthMonitor(Service):
         """Ask this server's agent from now on."""
 
         async def ask() -> float:
-            if server.admin is not Admin.MAINT:
+            if not in_hand(server):
                 result, said = await check.run(server)
                 if isinstance(result, Unasked):
                     self.unasked(server, result)
-                else:
+                elif not in_hand(server):  # as above
                     self.heed(backend, server, result, said)
             return check.settings.inter
 
@@ -108,7 +111,8 @@ class HealthMonitor(Service):
         first = not health.history
         last = health.history[-1].code if health.history else ""
         if not health.observe(result):
-            if backend.settings.check.log and (health.word != word or result.code != last):
+            # Of an accusation `suspect` has told already; it is no check.
+            if backend.settings.check.log and result.code != ACCUSED and (health.word != word or result.code != last):
                 self._tell_result(server, result)
             return
         self.log.info(
@@ -135,7 +139,7 @@ class HealthMonitor(Service):
         One that is down already, or that nobody asks, is left alone: nothing would bring it up again.
         """
         rounds = self._rounds.get(server)
-        if rounds is None or not (self.running and server.health.up) or server.admin is Admin.MAINT:
+        if rounds is None or not (self.running and server.health.up) or server.in_maint:
             return
         self.log.info(
             "server {server} has failed: {why}; {action}",
@@ -146,16 +150,19 @@ class HealthMonitor(Service):
         )
         if on_error != "fastinter":
             server.health.accuse(on_error)
-            self.observe(backend, server, CheckResult(False, "HANA", why, self._clock.seconds(), 0.0))
+            self.observe(backend, server, CheckResult(False, ACCUSED, why, self._clock.seconds(), 0.0))
         if backend.settings.check.fastinter is not None:
             rounds.hasten(backend.settings.check.fastinter)
 
     def doubt(self, server: Server) -> None:
-        """Nobody has looked at it for a while: ask it now, and let the answer decide alone."""
+        """Nobody has looked at it for a while: ask it now, and let the answer decide alone. Its agent is asked, too."""
         rounds = self._rounds.get(server)
         if rounds is not None:
             server.health.doubt()
             rounds.hasten(0.0)
+        agent = self._agents.get(server)
+        if agent is not None:
+            agent.hasten(0.0)
 
     def _tell_result(self, server: Server, result: CheckResult) -> None:
         self.log.info(
@@ -177,6 +184,7 @@ class HealthMonitor(Service):
         if agent is None:
             return
         before, was_up, was_understood, words_before = agent.stance, agent.up, agent.understood, agent.words
+        was_maint = not agent.wants_checks
         if server.hear(result, said):
             if agent.stance != before:  # a weight that follows the load is no news
                 self.log.info(
@@ -187,7 +195,10 @@ class HealthMonitor(Service):
                     before=words_before or "ready",
                     state=server.state,
                 )
-            if agent.up and not was_up and server.health.up:
+            checked_again = was_maint and agent.wants_checks
+            if checked_again:
+                self.doubt(server)
+            if agent.up and (checked_again or not was_up) and server.health.up:
                 self._up(server)
             backend.refresh()
             if was_up and not agent.up:
@@ -277,6 +288,11 @@ class _Rounds:
         # counted from the beginning of the round, however long that took.
         self._loop.starttime = now = clock.seconds()
         self._loop.interval = max(0.0, begun + interval * spread - now)
+
+
+def in_hand(server: Server) -> bool:
+    """Is an operator at work on it, so that not even its agent is asked?"""
+    return server.admin is Admin.MAINT
 
 
 def words(seconds: float) -> str:

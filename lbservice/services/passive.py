@@ -67,7 +67,7 @@ class PassiveHealth:
         if not seconds:
             if self._tell.now(now):
                 self.log.warn(
-                    "server {server} would be EJECTED ({why}), but too many are out already",
+                    "server {server} would be EJECTED ({why}), but too few would be left",
                     event="ejection-refused",
                     server=server.path,
                     why=why,
@@ -97,13 +97,17 @@ class PassiveHealth:
             timer.cancel()
             self._return(backend, server, f"by {actor}")
 
+    def returned(self, server: Server) -> None:
+        """It comes back from being down: its errors before that are over."""
+        for runs in self._runs[server.backend]:
+            runs.forget(server)
+
     def _return(self, backend: Backend, server: Server, why: str) -> None:
         assert server.ejection is not None
         server.ejection = None
         if backend.name in self._outliers:  # else a reload has switched it off
             self._outliers[backend.name].returned(server, self._clock.seconds())
-        for runs in self._runs[backend.name]:
-            runs.forget(server)
+        self.returned(server)
         self.log.info(
             "the ejection of server {server} is over ({why})", event="ejection-over", server=server.path, why=why
         )

@@ -278,6 +278,33 @@ class TestFullServers:
         second.done(GOOD)
         assert waiter.served_by == "s2"
 
+    @pytest.mark.parametrize(
+        ("own", "theirs", "places"),
+        [(0, (2, 3), 5), (4, (2, 3), 4), (9, (2, 3), 5), (9, (2, 0), 9), (0, (2, 0), 1000), (0, (0, 0), 1000)],
+    )
+    def test_servers_bring_places_in_the_queue(self, own: int, theirs: tuple[int, int], places: int) -> None:
+        servers = [make_server(f"s{number}", maxconn=1, maxqueue=each) for number, each in enumerate(theirs, 1)]
+        backend = make_backend(servers, maxqueue=own)
+        for _ in servers:
+            lease_of(backend)
+        waiting = 0
+        while not backend.queue_full and waiting < 1000:
+            Waiter(backend)
+            waiting += 1
+        assert waiting == places
+
+    def test_a_server_that_goes_takes_its_places_along(self) -> None:
+        s1, s2 = make_server("s1", maxconn=1, maxqueue=2), make_server("s2", maxconn=1, maxqueue=3)
+        backend = make_backend([s1, s2])
+        for _ in (s1, s2):
+            lease_of(backend)
+        for _ in range(3):
+            Waiter(backend)
+        assert not backend.queue_full
+        s1.health.up = False
+        backend.refresh()
+        assert backend.queue_full
+
     @pytest.mark.parametrize(("maxqueue", "full"), [(0, False), (1, True), (2, True), (3, False)])
     def test_two_wait_and_the_queue_says_whether_it_is_full(self, maxqueue: int, full: bool) -> None:
         backend = make_backend([make_server(maxconn=1)], maxqueue=maxqueue)

@@ -183,7 +183,9 @@ class BackendMachine(RuleBasedStateMachine):
         few = len([server for server in mains if server in usable]) < self.panic * len(mains)
         panic = few and all(server in mains for server in usable)
         assert self.backend.panicking == panic
-        assert list(self.backend.available) == (mains if panic else main or usable)
+        ejected = [] if usable else [server for server in wanted if server.well]
+        assert self.backend.relenting == (bool(ejected) and not panic)
+        assert list(self.backend.available) == (mains if panic else main or usable or ejected)
         assert list(self.backend.candidates) == [server for server in self.backend.available if not server.full]
         assert self.empty == (not self.backend.available)
 

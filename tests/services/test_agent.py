@@ -293,6 +293,29 @@ class TestABalancer:
             assert len(house.network.dials_of(9001)) == asked
             assert len(house.network.dials_of(9100)) > 2
 
+    def test_out_of_its_maintenance_a_server_is_checked_at_once_and_starts_slowly(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        home = Home(tmp_path, slowstart=100.0)
+        doubted: list[Server] = []
+        monkeypatch.setattr(home.balancer.monitor, "doubt", doubted.append)
+        with home.running():
+            home.hears(b"maint\n", b"drain\n")
+            assert (home["app/s1"].ramp, doubted) == (1.0, [])
+            home.hears(b"ready\n", b"ready\n")
+            assert (home["app/s1"].ramp, doubted) == (0.1, [home["app/s1"]])
+            assert home["app/s2"].ramp == 1.0, "it was warm all the time"
+
+    def test_ready_by_hand_asks_the_agent_at_once(self, home: Home) -> None:
+        with home.running():
+            home.hears(b"up\n", b"up\n")
+            home.control.maint("app/s1", by=By("anna"))
+            home.wait(2.3)
+            before = len(home.network.dialled)
+            home.control.ready("app/s1", by=By("anna"))
+            home.wait(0)
+            assert [address for _, address in home.network.dialled[before:]] == [("10.0.0.1", 9100)]
+
     def test_a_server_that_is_removed_has_no_agent_any_more(self, home: Home) -> None:
         with home.running():
             home.hears(b"up\n", b"up\n")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
+from lbservice.core.agent import Agent
 from lbservice.core.backend import Backend
 from lbservice.core.health import CheckResult, Health
 from lbservice.core.server import Admin, Server
@@ -204,6 +205,23 @@ class TestWhoIsNotAsked:
         ward.wait(2)
         assert not server.health.up
 
+    @pytest.mark.parametrize("by", ["operator", "agent"])
+    def test_a_check_that_is_under_way_when_maintenance_begins_says_nothing(self, by: str) -> None:
+        ward = Ward(inter=1.0, fall=1)
+        server, check = ward.admit()
+        check.passes, check.takes = False, 0.5
+        with heard("health") as events:
+            ward.monitor.startService()
+            ward.wait(0.25)
+            assert check.running == 1
+            if by == "operator":
+                server.admin = Admin.MAINT
+            else:
+                server.agent = Agent()
+                server.agent.hold = "maint"
+            ward.wait(3)
+        assert (events, server.health.up, len(check.begun)) == ([], True, 1)
+
 
 class TestAFlip:
     def test_is_one_event_with_its_reason_and_how_long_it_had_been_otherwise(self) -> None:
@@ -313,6 +331,15 @@ class TestEveryResultThatIsNews:
             ward.monitor.startService()
             ward.wait(9)
         assert [event["event"] for event in events] == ["check", "health"]
+
+    def test_but_an_accusation_is_no_check(self) -> None:
+        ward = Ward(inter=1.0, log=True)
+        server, _ = ward.admit()
+        with heard("check", "observed") as events:
+            ward.monitor.startService()
+            ward.wait(0.5)
+            ward.monitor.suspect(ward.backend, server, "10 errors in a row", "fail-check")
+        assert [event["event"] for event in events] == ["check", "observed"]
 
 
 class LackingCheck:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from twisted.logger import formatEvent
 
+from lbservice.core.agent import Agent
 from lbservice.core.backend import Lease
 from lbservice.core.change import By
 from lbservice.core.pick import Outcome, Result
@@ -19,6 +20,7 @@ from tests.services.house import SETTINGS, House, server
 
 BAD = Outcome(Result.OK, 503)
 PASSIVE = ("observed", "health", "ejected", "ejection-over", "ejection-refused")
+LAST = ("backend-down", "backend-up", "ejected-used", "ejected-unused")
 
 
 def make_house(
@@ -151,6 +153,35 @@ class TestObserve:
                     lease.done(BAD)
             assert (house["app/s1"].state, events) == ("DOWN 1/2", [])
 
+    def test_errors_before_it_was_down_do_not_count_when_it_is_back(self, tmp_path: Path) -> None:
+        house = self.make(tmp_path, "mark-down")
+        with house.running():
+            house.wait(2)
+            fail(house, "app/s1", 9)
+            house.network.alive.remove(("127.0.0.1", 9001))
+            house.wait(7)
+            assert house["app/s1"].state == "DOWN"
+            house.network.alive.add(("127.0.0.1", 9001))
+            house.wait(4)
+            fail(house, "app/s1", 9)
+            assert house["app/s1"].state == "UP"
+
+    def test_one_in_its_agents_maintenance_is_left_alone(self, tmp_path: Path) -> None:
+        house = self.make(tmp_path, "mark-down")
+        with house.running():
+            house.wait(2)
+            late: list[Lease] = []
+            while len(late) < 10:
+                lease = lease_of(house.app)
+                if lease.server is house["app/s1"]:
+                    late.append(lease)
+            house["app/s1"].agent = agent = Agent()
+            agent.hold = "maint"
+            house.app.refresh()
+            for lease in late:
+                lease.done(BAD)
+            assert house["app/s1"].health.up
+
 
 class TestEjection:
     def make(self, tmp_path: Path, servers: int = 4) -> House:
@@ -199,7 +230,7 @@ class TestEjection:
                 fail(house, "app/s3", 50)
             assert house["app/s3"].available
             assert [formatEvent(event) for event in events] == [
-                "server app/s3 would be EJECTED (5 errors in a row, the last: status 503), but too many are out already"
+                "server app/s3 would be EJECTED (5 errors in a row, the last: status 503), but too few would be left"
             ]
 
     def test_the_only_one_stays(self, tmp_path: Path) -> None:
@@ -259,6 +290,51 @@ class TestEjection:
             house.wait(4)
             assert house["app/s1"].state == "UP"
 
+    def test_what_is_out_is_better_than_nothing(self, tmp_path: Path) -> None:
+        house = self.make(tmp_path, servers=2)
+        with house.running(), heard(*LAST) as events:
+            house.wait(2)
+            fail(house, "app/s1", 5)
+            house.network.alive.remove(("127.0.0.1", 9002))
+            house.wait(7)
+            assert (house["app/s1"].state, house["app/s2"].state) == ("EJECTED", "DOWN")
+            assert house.app.available == (house["app/s1"],)
+            house.network.alive.add(("127.0.0.1", 9002))
+            house.wait(4)
+            assert house.app.available == (house["app/s2"],)
+        assert [formatEvent(event) for event in events] == [
+            "backend app uses its ejected servers again (s1): no other is available",
+            "backend app needs its ejected servers no more",
+        ]
+
+    @pytest.mark.parametrize("hold", ["checks", "maint", "drain"])
+    def test_but_not_if_more_than_its_errors_holds_it_back(self, tmp_path: Path, hold: str) -> None:
+        house = self.make(tmp_path, servers=2)
+        with house.running(), heard(*LAST) as events:
+            house.wait(2)
+            fail(house, "app/s1", 5)
+            if hold == "checks":
+                house["app/s1"].health.up = False
+            else:
+                getattr(house.control, hold)("app/s1", by=By("anna"))
+            house.control.drain("app/s2", by=By("anna"))
+            assert house.app.available == ()
+        assert [event["event"] for event in events] == ["backend-down"]
+
+    def test_two_reasons_are_both_told(self, tmp_path: Path) -> None:
+        house = self.make(tmp_path)
+        with house.running():
+            house.wait(2)
+            fail(house, "app/s1", 5)
+            house["app/s1"].agent = agent = Agent()
+            agent.word, agent.reason = "down", "disk full"
+            house.app.refresh()
+            (row,) = [row for row in house.control.servers() if row.server == "app/s1"]
+            assert row.state == "DOWN (agent)"
+            assert row.reason == (
+                "agent: down (disk full); L4OK; ejected, back in 30s: 5 errors in a row, the last: status 503"
+            )
+
     def test_removed_while_it_is_out_leaves_no_timer(self, tmp_path: Path) -> None:
         house = self.make(tmp_path)
         with house.running():
@@ -285,6 +361,19 @@ class TestEjection:
             fail(house, "app/s1", 5)
             house.wait(30.2)
             assert house["app/s1"].state == "UP 10%"
+
+    @pytest.mark.parametrize("verb", ["drain", "maint"])
+    def test_so_does_what_was_also_held_back_by_hand(self, tmp_path: Path, verb: str) -> None:
+        app, pg = SETTINGS.backends
+        app = replace(app, servers=(server(1), server(2)), outlier=OutlierSettings("5xx"), slowstart=10.0)
+        house = House(tmp_path, replace(SETTINGS, backends=(app, pg)))
+        with house.running(), heard("slowstart") as events:
+            house.wait(2)
+            fail(house, "app/s1", 5)
+            getattr(house.control, verb)("app/s1", by=By("anna"))
+            house.control.ready("app/s1", by=By("anna"))
+            assert house["app/s1"].ramp == 0.1
+        assert len(events) == 1
 
 
 def test_a_backend_that_is_not_to_listen_does_not(tmp_path: Path) -> None:
