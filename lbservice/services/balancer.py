@@ -59,7 +59,7 @@ class Balancer(Service):
         self.random = random or Random()
         self.monitor = HealthMonitor(clock, self.random, self._went_down, self._came_back)
         self.slowstart = SlowStart(clock)
-        self.passive = PassiveHealth(clock, self.monitor, self.slowstart.begin)
+        self.passive = PassiveHealth(clock, self.monitor, self.slowstart.end, self.slowstart.begin)
         self.retrylog = RetryLog(clock)
         self.backends: dict[str, Backend] = {}
         self.frontends: dict[str, Frontend] = {}
@@ -120,7 +120,10 @@ class Balancer(Service):
 
     def _policy_fails(self, settings: BackendSettings, why: str, given_up: bool) -> None:
         if given_up:
-            event, told = "policy-given-up", "has failed too often, the last time with {why}; roundrobin takes its place"
+            event, told = (
+                "policy-given-up",
+                "has failed too often, the last time with {why}; roundrobin takes its place",
+            )
             told += " until the balancer is restarted"
         else:
             event, told = "policy-failed", "fails: {why}; the request is placed by roundrobin"
