@@ -7,11 +7,12 @@ which the sessions print as one line.
 from __future__ import annotations
 
 import inspect
+from typing import NoReturn
 
 from lbservice.admin.table import Report, Table, Text, duration
 from lbservice.config import parse_address, parse_server
 from lbservice.core.change import Change
-from lbservice.errors import ControlError
+from lbservice.errors import ControlError, closest
 from lbservice.services.control import CheckRow, Control, ServerRow
 
 VERBS = ("servers", "health", "stats", "add", "remove", "drain", "ready", "maint", "weight", "help")
@@ -28,6 +29,12 @@ class Shell:
 
     def __repr__(self) -> str:
         return "<the load balancer; lb.help() lists what it can do>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Only names that are not there come here. Raises AttributeError with the verb that was probably meant."""
+        near = closest(name, VERBS)
+        hint = f"did you mean lb.{near}(...)?" if near else "lb.help() lists what there is"
+        raise AttributeError(f"lb has no {name!r}; {hint}")
 
     # -- questions -------------------------------------------------------------------------
 
