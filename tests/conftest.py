@@ -12,7 +12,7 @@ MEASURE = ("balance", "chaos", "failover", "policies", "server_faults", "slow_cl
 
 
 class WhatMeasuresIsAlone(LoadScopeScheduling):
-    """One worker gets all that measures, another the other system tests. (xdist 3.8 finds no groups with pytest 9.2.)"""
+    """One worker gets all that measures, another the rest. (xdist 3.8 finds no groups with pytest 9.2.)"""
 
     def _split_scope(self, nodeid: str) -> str:
         folder, _, rest = nodeid.partition("tests/system/test_")

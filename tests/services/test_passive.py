@@ -361,7 +361,6 @@ class TestEjection:
             house.wait(30.2)
             assert house["app/s1"].state == "UP 10%"
 
-<<<<<<< HEAD
     @pytest.mark.parametrize("verb", ["drain", "maint"])
     def test_so_does_what_was_also_held_back_by_hand(self, tmp_path: Path, verb: str) -> None:
         app, pg = SETTINGS.backends
@@ -374,7 +373,7 @@ class TestEjection:
             house.control.ready("app/s1", actor="anna")
             assert house["app/s1"].ramp == 0.1
         assert len(events) == 1
-=======
+
     def test_who_is_put_out_while_it_starts_slowly_has_no_full_share_meanwhile(self, tmp_path: Path) -> None:
         app, pg = SETTINGS.backends
         app = replace(app, servers=(server(1), server(2)), outlier=OutlierSettings("5xx"), slowstart=10.0)
@@ -387,7 +386,6 @@ class TestEjection:
                 assert house["app/s1"].state == "EJECTED"
                 house.wait(20)
             assert events == []
->>>>>>> r4
 
 
 def test_a_backend_that_is_not_to_listen_does_not(tmp_path: Path) -> None:
