@@ -220,7 +220,7 @@ def load(path: str) -> Settings:
         with open(path, "rb") as file:
             text = file.read().decode("utf-8-sig")
     except FileNotFoundError:
-        raise refused("no such file; name one with --config FILE, or start in the folder that has it") from None
+        raise refused("no such file; name another one, or start in the folder that has it") from None
     except IsADirectoryError:
         raise refused("is a folder; name the file in it") from None
     except PermissionError:

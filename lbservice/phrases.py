@@ -116,7 +116,13 @@ def _options(words: list[str], options: Options, mistakes: list[str]) -> dict[st
     for word in words:
         key, equals, text = word.partition("=")
         if key not in options:
-            mistakes.append(unknown(f"option '{key}'", key, options))
+            # `check` is HAProxy's word; the word nearest to it is `no-check`, the opposite.
+            asked = key == "check" and "no-check" in options
+            mistakes.append(
+                "servers are checked without it; take out 'check'"
+                if asked
+                else unknown(f"option '{key}'", key, options)
+            )
             continue
         field, value = options[key]
         if field in values:

@@ -125,6 +125,8 @@ def statuses(text: str) -> tuple[tuple[int, int], ...]:
     for part in text.split(","):
         match = re.fullmatch(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?", part)
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not part:
+            raise ValueError(f"a comma too many in '{text}'; write it without spaces, e.g. expect 200-299,304")
         if low > high:
             raise ValueError(f"'{part}' is no status; write e.g. expect 200 or expect 200-299,304")
         ranges.append((low, high))

@@ -193,6 +193,8 @@ def listen_address(text: str) -> tuple[str, int]:
 def _split(text: str, example: str) -> tuple[str, str]:
     """Host and port; a bracketed host has been seen to be an IPv6 address and lost its brackets."""
     host, colon, port = text.rpartition(":")
+    if "://" in text:
+        raise ValueError(f"an address is no URL; write HOST:PORT, e.g. {example}")
     if not colon or text.endswith("]"):
         raise ValueError(f"the port is missing; write HOST:PORT, e.g. {example}")
     if host.startswith("[") and host.endswith("]"):

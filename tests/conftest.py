@@ -1,4 +1,4 @@
-"""How tests share a machine: `pytest -n 2` runs the system tests one after the other, and all others beside them."""
+"""How tests share a machine with `pytest -n 2`: what measures runs one after the other, all others beside it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+MEASURE = ("balance", "chaos", "failover", "policies", "server_faults", "slow_clients", "survival", "workers")
+"""System tests that expect times and shares of requests, and would disturb each other."""
 
-class SystemTestsTogether(LoadScopeScheduling):
-    """One worker gets all system tests, which want a core each. (xdist 3.8 finds no groups with pytest 9.2.)"""
+
+class WhatMeasuresIsAlone(LoadScopeScheduling):
+    """One worker gets all that measures, another the rest. (xdist 3.8 finds no groups with pytest 9.2.)"""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "system" if nodeid.startswith("tests/system/") else nodeid
+        folder, _, rest = nodeid.partition("tests/system/test_")
+        if folder or not rest:
+            return nodeid
+        return "measures" if rest.startswith(MEASURE) else "system"
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SystemTestsTogether:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WhatMeasuresIsAlone:
     """Asked by xdist."""
-    return SystemTestsTogether(config, log)
+    return WhatMeasuresIsAlone(config, log)

@@ -575,6 +575,10 @@ class TestBackendSays:
                 "'2xx' is no status; write e.g. expect 200 or expect 200-299,304",
             ),
             (
+                "check = http GET / expect 200, 204",
+                "a comma too many in '200,'; write it without spaces, e.g. expect 200-299,304",
+            ),
+            (
                 "check = http GET / expect 299-200",
                 "'299-200' is no status; write e.g. expect 200 or expect 200-299,304",
             ),
@@ -626,6 +630,8 @@ class TestBackendSays:
             ("server s = a:1 weight=257", "weight=257: must be a whole number from 0 to 256"),
             ("server s = a:1 weight", "weight needs a value; write weight=VALUE without spaces"),
             ("server s = a:1 backup=yes", "backup takes no value; write backup alone"),
+            ("server s = http://127.0.0.1:80/", "an address is no URL; write HOST:PORT, e.g. 127.0.0.1:9001"),
+            ("server s = a:1 check", "servers are checked without it; take out 'check'"),
             ("server s = a:1 bakcup", "unknown option 'bakcup'; did you mean 'backup'?"),
             ("server s = a:1 weight=1 weight=2", "weight is given twice"),
             ("server s = a:1 sni=x verify=no", "verify and sni without tls; add the word tls"),
@@ -1137,7 +1143,7 @@ class TestForControl:
 
 class TestTheFile:
     def test_that_is_not_there(self) -> None:
-        with pytest.raises(ConfigError, match=r"^nowhere/lb.ini: no such file; name one with --config FILE"):
+        with pytest.raises(ConfigError, match=r"^nowhere/lb.ini: no such file; name another one"):
             load("nowhere/lb.ini")
 
     def test_that_is_a_folder(self, tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass
 from time import localtime, strftime
+from typing import NoReturn
 
 from lbservice.admin.table import Report, Table, Text, duration
 from lbservice.config import parse_address, parse_server
 from lbservice.core.change import By, Change
-from lbservice.errors import ControlError
+from lbservice.errors import ControlError, closest
 from lbservice.services.answers import BackendRow, CheckRow, DiffRow, FrontendRow, ServerRow, SessionRow
 from lbservice.services.control import Control
 
@@ -33,6 +34,12 @@ class Shell:
 
     def __repr__(self) -> str:
         return "<the load balancer; lb.help() lists what it can do>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Only names that are not there come here. Raises AttributeError with the verb that was probably meant."""
+        near = closest(name, VERBS)
+        hint = f"did you mean lb.{near}(...)?" if near else "lb.help() lists what there is"
+        raise AttributeError(f"lb has no {name!r}; {hint}")
 
     # -- questions -------------------------------------------------------------------------
 

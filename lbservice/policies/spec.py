@@ -22,6 +22,19 @@ HOP_BY_HOP = frozenset(
 )
 """Fields that say nothing about who asks or for what."""
 
+ELSEWHERE = {
+    "static-rr": "roundrobin",
+    "rr": "roundrobin",
+    "round_robin": "roundrobin",
+    "wrr": "roundrobin",
+    "ip_hash": "source",
+    "hash": "uri, header(NAME), cookie(NAME) or param(NAME)",
+    "hdr": "header(NAME)",
+    "url_param": "param(NAME)",
+    "rdp-cookie": "sticky = cookie NAME",
+}
+"""What other balancers' words are here."""
+
 _WORD = re.compile(r"([^\s()]+)(?:\(([^()]*)\))?")
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -58,10 +71,14 @@ def read(text: str, names: Collection[str]) -> Balance:
         if len(rest) != 1:
             raise ValueError("write what maglev hashes, e.g. maglev uri or maglev header(X-User)")
         return Balance("maglev", wants=_key(rest[0]))
+    if rest and first in NAMED and len(rest) == 1:
+        raise ValueError(f"the name stands in brackets; write {first}({rest[0]})")
     if rest:
         raise ValueError(f"{first} takes nothing after it; take out '{' '.join(rest)}'")
     match = _WORD.fullmatch(first)
     name, argument = match.groups() if match else (first, None)
+    if name not in names and name in ELSEWHERE:
+        raise ValueError(f"unknown policy; here it is {ELSEWHERE[name]}")
     if name not in names:
         raise ValueError(unknown("policy", name, names))
     if name in KEYS:

@@ -348,7 +348,7 @@ class TcpFactory(FrontendFactory):
         self.frontend.denied += 1
         if self._tell_denied.now(self.clock.seconds()):
             _log.warn(
-                "frontend {frontend} denies {client} (allow, deny); {denied} connections denied so far",
+                "frontend {frontend} denies {client} (allow, deny); {denied} denied so far",
                 event="client-denied",
                 frontend=self.name,
                 client=plain_host(host),

@@ -173,7 +173,7 @@ class Rules:
         frontend.denied += 1
         if self._tell_denied.now(now):
             _log.warn(
-                "frontend {frontend} denies {client} (allow, deny); {denied} requests denied so far",
+                "frontend {frontend} denies {client} (allow, deny); {denied} denied so far",
                 event="client-denied",
                 frontend=frontend.name,
                 client=source,
@@ -186,7 +186,7 @@ class Rules:
         frontend.limited += 1
         if self._tell_limited.now(now):
             _log.warn(
-                "frontend {frontend} limits {client} (rate-limit); {limited} requests refused so far",
+                "frontend {frontend} limits {client} (rate-limit); {limited} refused so far",
                 event="client-limited",
                 frontend=frontend.name,
                 client=source,

@@ -61,7 +61,7 @@ class Balancer(Service):
         self.random = random or Random()
         self.monitor = HealthMonitor(clock, self.random, self._went_down, self._came_back)
         self.slowstart = SlowStart(clock)
-        self.passive = PassiveHealth(clock, self.monitor, self.slowstart.begin)
+        self.passive = PassiveHealth(clock, self.monitor, self.slowstart.end, self.slowstart.begin)
         self.retrylog = RetryLog(clock)
         self.backends: dict[str, Backend] = {}
         self.frontends: dict[str, Frontend] = {}
@@ -199,22 +199,23 @@ class Balancer(Service):
         return Sticky(policy, settings.name, key)
 
     def _policy_fails(self, settings: BackendSettings, why: str, given_up: bool) -> None:
+        if given_up:
+            event, told = (
+                "policy-given-up",
+                "has failed too often, the last time with {why}; roundrobin takes its place",
+            )
+            told += " until the configuration is loaded again"
+        else:
+            event, told = "policy-failed", "fails: {why}; the request is placed by roundrobin"
         self.log.error(
-            "backend {backend}: the policy {policy} fails: {why}; the request is placed by roundrobin",
-            event="policy-failed",
+            "backend {backend}: the policy {policy} " + told,
+            event=event,
             backend=settings.name,
             policy=settings.balance,
             why=why,
         )
         if given_up:
             self.given_up.add(settings.name)
-            self.log.error(
-                "backend {backend}: the policy {policy} has failed too often; roundrobin takes its place until the"
-                " configuration is loaded again",
-                event="policy-given-up",
-                backend=settings.name,
-                policy=settings.balance,
-            )
 
     def add_server(self, backend: Backend, settings: ServerSettings, delay: float = 0.0) -> Server:
         """A new server in a backend, used at once and checked first after `delay` seconds."""

@@ -20,13 +20,23 @@ TELL = 10.0
 
 
 class PassiveHealth:
-    """Listens to the uses of servers. `back(backend, server)` is called when one returns, before its backend knows."""
+    """Listens to the uses of servers.
+
+    `out(server)` is called when one is put out, `back(backend, server)` when it returns; both before its backend knows.
+    """
 
     log = Logger()
 
-    def __init__(self, clock: Clock, monitor: HealthMonitor, back: Callable[[Backend, Server], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        monitor: HealthMonitor,
+        out: Callable[[Server], None],
+        back: Callable[[Backend, Server], None],
+    ) -> None:
         self._clock = clock
         self._monitor = monitor
+        self._out = out
         self._back = back
         self._runs: dict[str, list[ErrorRuns]] = {}
         self._outliers: dict[str, Outliers] = {}
@@ -83,6 +93,7 @@ class PassiveHealth:
             duration=words(seconds),
             times=outliers.times(server),
         )
+        self._out(server)
         backend.refresh()
 
     def _over(self, backend: Backend, server: Server) -> None:

@@ -45,7 +45,7 @@ class SlowStart:
         self._run()
 
     def end(self, server: Server) -> None:
-        """It does not ramp any more: it is down again, or gone. Whoever calls this refreshes the backend afterwards."""
+        """It does not ramp any more: it is down again, ejected or gone. The caller refreshes the backend afterwards."""
         if self._ramps.pop(server, None) is not None:
             server.ramp = 1.0
             self._run()

@@ -143,6 +143,21 @@ class TestSlips:
         assert [repr(row) for row in lb.servers()] == before
 
 
+class TestWrongVerbs:
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("server", "lb has no 'server'; did you mean lb.servers(...)?"),
+            ("maintenance", "lb has no 'maintenance'; did you mean lb.maint(...)?"),
+            ("xyz", "lb has no 'xyz'; lb.help() lists what there is"),
+        ],
+    )
+    def test_the_nearest_verb_is_named(self, lb: Shell, name: str, said: str) -> None:
+        with pytest.raises(AttributeError) as raised:
+            getattr(lb, name)
+        assert str(raised.value) == said
+
+
 class TestCompletion:
     """What Tab offers: names after a dot, and servers inside the quotes of a verb."""
 

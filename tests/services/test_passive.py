@@ -375,6 +375,19 @@ class TestEjection:
             assert house["app/s1"].ramp == 0.1
         assert len(events) == 1
 
+    def test_who_is_put_out_while_it_starts_slowly_has_no_full_share_meanwhile(self, tmp_path: Path) -> None:
+        app, pg = SETTINGS.backends
+        app = replace(app, servers=(server(1), server(2)), outlier=OutlierSettings("5xx"), slowstart=10.0)
+        house = House(tmp_path, replace(SETTINGS, backends=(app, pg)))
+        with house.running():
+            fail(house, "app/s1", 5)
+            house.wait(30.2)
+            with heard("slowstart-done") as events:
+                fail(house, "app/s1", 5)
+                assert house["app/s1"].state == "EJECTED"
+                house.wait(20)
+            assert events == []
+
 
 def test_a_backend_that_is_not_to_listen_does_not(tmp_path: Path) -> None:
     house = make_house(tmp_path)

@@ -22,7 +22,7 @@ from tests.support.processes import FALL, INTER, RISE, Balancer, Server, eventua
 
 pytestmark = pytest.mark.system
 
-LASTING = float(os.environ.get("CHAOS_SECONDS", "6"))
+LASTING = float(os.environ.get("CHAOS_SECONDS", "4"))
 CLIENTS = 200
 
 

@@ -44,6 +44,7 @@ LONG = "SLOW_SECONDS" in os.environ
 P99 = 0.1 if LONG else 0.4
 """Seconds within which nearly all others are served meanwhile; in the long form the machine should be quiet."""
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+OTHERS = "[frontend others]\nlisten = 127.0.0.1:{port}\nbackend = others\n[backend others]\n{line}\n"
 
 
 @pytest.fixture
@@ -197,26 +198,37 @@ def _attack(program: str, kind: str, port: int, report: Path) -> list[Second]:
     return seconds
 
 
+def allowed(machine: Probe) -> float:
+    """Seconds for p99 where others use the machine, too: what it does to requests that pass no balancer is not ours."""
+    return P99 + 3 * machine.percentile(99)
+
+
 @pytest.mark.parametrize(
     "kinds", APART if LONG else [["slow-heads", "slow-bodies"], ["slow-reading"]], ids="-and-".join
 )
 def test_500_slow_clients_disturb_nobody(tmp_path: Path, kinds: list[str]) -> None:
-    port = free_port()
-    with http_servers("s1") as servers, Balancer(tmp_path, lb_ini(port, servers)) as balancer:
+    port, others = free_port(), free_port()
+    with http_servers("s1", "s2") as (s1, s2), ExitStack() as cleanup:
+        # The others have a server of their own: 500 downloads at once are a burden for s1.
+        config = lb_ini(port, [s1]) + OTHERS.format(port=others, line=s2.line)
+        balancer = cleanup.enter_context(Balancer(tmp_path, config))
         before = balancer.cpu_ns()
-        with Probe(port) as probe:
+        with Probe(others) as probe, Probe(s2.port) as machine:
             told = attack(kinds, port, tmp_path)
         print(f"\n{' and '.join(kinds)}: {probe}; CPU {(balancer.cpu_ns() - before) / 1e7 / LASTING:.0f} %")
     for seconds in told:
         assert max(second.connected for second in seconds) > 0.95 * ATTACKERS, seconds
         assert all(second.available for second in seconds), seconds
-    probe.check(number=int(LASTING * 20), p99=P99)
+    probe.check(number=int(LASTING * 20), p99=allowed(machine))
 
 
 def test_slow_heads_make_room_for_others_at_maxconn(tmp_path: Path) -> None:
     port = free_port()
-    with http_servers("s1") as servers, Balancer(tmp_path, lb_ini(port, servers, frontend="maxconn = 200")) as balancer:
-        with Probe(port) as probe:
+    with (
+        http_servers("s1", "s2") as (s1, s2),
+        Balancer(tmp_path, lb_ini(port, [s1], frontend="maxconn = 200")) as balancer,
+    ):
+        with Probe(port) as probe, Probe(s2.port) as machine:
             (told,) = attack(["slow-heads"], port, tmp_path)
         print(f"\nslow-heads at maxconn: {probe}")
         eventually(lambda: " 408 " in balancer.log(), 5, "the access lines")
@@ -224,7 +236,8 @@ def test_slow_heads_make_room_for_others_at_maxconn(tmp_path: Path) -> None:
     assert max(int(line["feconn"]) for line in lines) <= 200
     assert sum((line["status"], line["state"]) == ("408", "RR") for line in lines) >= 250
     assert max(second.closed for second in told) >= 250
-    probe.check(number=int(LASTING * 20), p99=2.0)  # while they come, a newcomer's second counts
+    # While they come, a newcomer's second counts.
+    probe.check(number=int(LASTING * 20), p99=1.6 + allowed(machine))
     assert probe.percentile(50) < P99
 
 
@@ -232,19 +245,17 @@ def test_slow_heads_make_room_for_others_at_maxconn(tmp_path: Path) -> None:
 def test_one_address_cannot_take_all_of_maxconn(tmp_path: Path, kinds: list[str]) -> None:
     port = free_port()
     limits = "maxconn = 200\nmaxconn-per-address = 100"
-    with http_servers("s1") as servers, Balancer(tmp_path, lb_ini(port, servers, frontend=limits)) as balancer:
-        with Probe(port, source="127.0.0.2") as probe:
+    with http_servers("s1", "s2") as (s1, s2), Balancer(tmp_path, lb_ini(port, [s1], frontend=limits)) as balancer:
+        with Probe(port, source="127.0.0.2") as probe, Probe(s2.port) as machine:
             told = attack(kinds, port, tmp_path)
         print(f"\n{' and '.join(kinds)} at maxconn-per-address: {probe}")
         balancer.wait_for_log(r"frontend web refuses 127\.0\.0\.1: maxconn-per-address 100 is reached")
     for seconds in told:
         assert max(second.closed for second in seconds) >= ATTACKERS - 110, seconds
-    probe.check(number=int(LASTING * 20), p99=P99)
+    probe.check(number=int(LASTING * 20), p99=allowed(machine))
 
 
 # -- long bodies -------------------------------------------------------------------------------
-
-OTHERS = "[frontend others]\nlisten = 127.0.0.1:{port}\nbackend = others\n[backend others]\n{line}\n"
 
 
 @contextmanager
