@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lbservice.admin.completion import completions
+from lbservice.admin.history import Histories
 from lbservice.admin.shell import Shell
 from lbservice.errors import ControlError
 from lbservice.services.control import Control
@@ -35,9 +36,10 @@ class Session:
 
     log = Logger()
 
-    def __init__(self, control: Control, actor: str) -> None:
+    def __init__(self, control: Control, actor: str, histories: Histories | None = None) -> None:
         self.actor = actor
         self.control = control
+        self.histories = Histories() if histories is None else histories
         self.shell = Shell(control, actor)
         leave = Leave()
         self.namespace: dict[str, Any] = {
