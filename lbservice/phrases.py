@@ -109,7 +109,7 @@ def _listen(text: str, mistakes: list[str]) -> Listen:
         return Listen(host, port)
     if "cert" not in values:
         mistakes.append("tls needs a certificate; write tls cert=FILE, a PEM file")
-    elif "key" not in values and (trouble := secret_trouble(values["cert"])):
+    elif "key" not in values and values["cert"] and (trouble := secret_trouble(values["cert"])):
         mistakes.append(f"cert={values['cert']} holds the key, too: {trouble}")
     return Listen(host, port, ListenTls(**{"cert": ""} | values))
 

@@ -18,8 +18,10 @@ from lbservice.reactor import use_direct_dispatch, use_monotonic_time
 from lbservice.services.balancer import Balancer
 from lbservice.services.control import Control
 from lbservice.services.eventlog import EventLog
+from lbservice.services.notify import Notify
 from lbservice.services.openfiles import bounded, most_clients
 from lbservice.services.signals import Signals
+from lbservice.services.stalls import Stalls
 
 
 class Options(usage.Options):
@@ -65,7 +67,9 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
     control = Control(balancer, most)
     if settings.manhole is not None:
         manhole(settings.manhole, control, reactor).setServiceParent(tree)
+    Stalls(reactor).setServiceParent(tree)
     Signals(control, reactor).setServiceParent(tree)
+    Notify(control, reactor).setServiceParent(tree)
     return tree
 
 

@@ -116,7 +116,9 @@ def secret_file(text: str) -> str:
     """A path, as it was written, of a file with a secret: 16 bytes or more, white space at its ends not counted."""
     path = private_file(text)
     if len(secret(path)) < 16:
-        raise ValueError(f"{path} holds less than 16 bytes; make one with: head -c 32 /dev/urandom | base64 > {path}")
+        raise ValueError(
+            f"{path} holds less than 16 bytes; make one with: (umask 077; head -c 32 /dev/urandom | base64 > {path})"
+        )
     return path
 
 

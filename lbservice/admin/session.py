@@ -11,6 +11,7 @@ import ast
 import code
 import os
 import pydoc
+import re
 import sys
 import tokenize
 import traceback
@@ -29,6 +30,13 @@ from lbservice.admin.history import Histories
 from lbservice.admin.shell import Shell
 from lbservice.errors import ControlError
 from lbservice.services.control import Control
+from lbservice.services.typed import TYPED, Interrupted
+
+LONGEST_LINE = 16 * 1024
+"""Characters of a line; what is typed or pasted beyond is not taken."""
+LONGEST_STATEMENT = 256 * 1024
+LONGEST_SHOWN = 1000
+"""Characters of a line in the log."""
 
 
 class Session:
@@ -57,7 +65,7 @@ class Session:
 
     def typed(self, line: str) -> None:
         if line.strip():
-            self.log.info("shell {actor} typed: {line}", event="shell", actor=self.actor, line=line)
+            self.log.info("shell {actor} typed: {line}", event="shell", actor=self.actor, line=shown(line))
 
     def closed(self) -> None:
         self.log.info("shell closed by {actor}", event="shell-closed", actor=self.actor)
@@ -66,6 +74,17 @@ class Session:
         """What a verb may be given: servers as BACKEND/NAME, and backends."""
         servers = [row.server for row in self.control.servers()]
         return [*dict.fromkeys(path.partition("/")[0] for path in servers), *servers]
+
+
+_SECRET = re.compile(
+    r"""((?:passw|secret|token|apikey)\w*["']?\s*[=:(,]+\s*[bfru]{0,2})(["']).*?\2""", re.I
+)
+
+
+def shown(text: str) -> str:
+    """What was typed, for the log: cut, and without what looks like a secret in quotes."""
+    text = _SECRET.sub(r"\1\2***\2", text[: 4 * LONGEST_SHOWN])
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}… (cut)"
 
 
 class Leave:
@@ -94,7 +113,23 @@ class Help:
 class Interpreter(ManholeInterpreter):
     """Conch's interpreter, with what an operator got wrong told in one line."""
 
+    source = ""
+    """What is being run, as it was typed."""
+
+    def __init__(self, handler: Any, session: Session) -> None:
+        super().__init__(handler, session.namespace)
+        self.session = session
+
+    def runcode(self, code: Any) -> None:
+        with TYPED.running(self.session.actor, shown(self.source)):
+            super().runcode(code)
+
     def push(self, line: bytes) -> bool:
+        if sum(map(len, self.buffer)) + len(line) > LONGEST_STATEMENT:
+            self.resetBuffer()
+            self.handler.addError(f"a statement may have at most {LONGEST_STATEMENT} bytes\n")
+            return False
+        self.source = b"\n".join([*self.buffer, line]).decode("ascii", "backslashreplace")
         try:
             return bool(super().push(line))
         except (RecursionError, MemoryError) as error:  # the compiler gave up
@@ -110,7 +145,7 @@ class Interpreter(ManholeInterpreter):
     def excepthook(
         self, excType: type[BaseException], excValue: BaseException, excTraceback: TracebackType | None
     ) -> None:
-        if isinstance(excValue, ControlError):
+        if isinstance(excValue, ControlError | Interrupted):
             self.handler.addError(f"{excValue}\n")
             return
         while excTraceback and excTraceback.tb_frame.f_code.co_filename == code.__file__:
@@ -137,7 +172,9 @@ class Terminal(ColoredManhole):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.interpreter = Interpreter(self, self.session.namespace)
+        self.interpreter = Interpreter(self, self.session)
+        self.historyLines = self.session.histories.of(self.session.actor)
+        self.historyPosition = len(self.historyLines)
         self.keyHandlers[b"\x08"] = self.handle_BACKSPACE
         self.keyHandlers[b"\x0b"] = self.handle_kill_to_end
         self.keyHandlers[b"\x15"] = self.handle_kill_line
@@ -162,6 +199,9 @@ class Terminal(ColoredManhole):
             super().keystrokeReceived(keyID, modifier)
 
     def characterReceived(self, ch: bytes, moreCharactersComing: bool) -> None:
+        if len(self.lineBuffer) >= LONGEST_LINE:
+            self.terminal.write(b"\a")
+            return
         wide = len(self.lineBuffer) + len(self.ps[self.pn]) + 2 > self.width
         if wide or self.terminal.arrived > self.TYPED_AT_ONCE:
             # Nothing to redraw: conch's colouring knows only lines that fit on one row.
@@ -178,6 +218,14 @@ class Terminal(ColoredManhole):
             super().lineReceived(line)
         except SystemExit:
             self.handle_QUIT()
+
+    def handle_RETURN(self) -> None:
+        line = b"".join(self.lineBuffer)
+        super().handle_RETURN()
+        histories, actor = self.session.histories, self.session.actor
+        histories.add(actor, line)
+        self.historyLines = histories.of(actor)
+        self.historyPosition = len(self.historyLines)
 
     def handle_QUIT(self) -> None:
         self.gone = True
@@ -275,7 +323,7 @@ def run_script(session: Session, text: bytes, write: Callable[[str], object]) ->
     nothing at all.
     """
     output = _Output(write)
-    interpreter = Interpreter(output, session.namespace)
+    interpreter = Interpreter(output, session)
     try:
         source = text.decode()
         statements = ast.parse(source, "<console>").body
@@ -287,6 +335,7 @@ def run_script(session: Session, text: bytes, write: Callable[[str], object]) ->
         for line in lines[max(told, statement.lineno - 1) : statement.end_lineno]:
             session.typed(line.expandtabs(4))
         told = statement.end_lineno or told
+        interpreter.source = "\n".join(lines[statement.lineno - 1 : told])
         try:
             interpreter.runcode(compile(ast.Interactive([statement]), "<console>", "single"))
         except SystemExit as leave:
