@@ -76,9 +76,7 @@ class Session:
         return [*dict.fromkeys(path.partition("/")[0] for path in servers), *servers]
 
 
-_SECRET = re.compile(
-    r"""((?:passw|secret|token|apikey)\w*["']?\s*[=:(,]+\s*[bfru]{0,2})(["']).*?\2""", re.I
-)
+_SECRET = re.compile(r"""((?:passw|secret|token|apikey)\w*["']?\s*[=:(,]+\s*[bfru]{0,2})(["']).*?\2""", re.I)
 
 
 def shown(text: str) -> str:

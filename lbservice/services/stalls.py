@@ -1,8 +1,8 @@
 """Times in which the reactor stood still, and so all traffic: each one above a tenth of a second is told.
 
-A timer that comes late says so: it costs fifty wake-ups a second, and a request nothing. What was typed at the shell
-meanwhile is the usual cause; a policy of one's own, a huge answer or a machine without CPU are others, which the
-CPU time tells apart.
+A timer that comes late says so: it costs twenty wake-ups a second, and a request nothing. What was typed at the shell
+is the usual cause, and measured by itself; a policy of one's own, a huge answer or a machine without CPU are others,
+which the CPU time tells apart.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from twisted.logger import Logger, LogLevel
 
 from lbservice.services.typed import TYPED, Typed
 
-BEAT = 0.02
-"""Seconds between two looks; by so much a stall may be longer than it is told."""
+BEAT = 0.05
+"""Seconds between two looks; a stall may have begun by so much before the one that was missed."""
 LIMIT = 0.1
 QUIET = 1.0
 """Seconds after a line before there is another one; stalls between are counted."""
@@ -56,26 +56,27 @@ class Stalls(Service):
         now, cpu = self._reactor.seconds(), self._cpu()
         typed = self._typed.take()
         late = now - self._due
-        if late > LIMIT - BEAT and (took := late + BEAT) > LIMIT:
-            self._tell(now, took, cpu - self._cpu_before, typed)
+        if typed is not None and typed[0] > LIMIT:
+            self._tell(now, f"{typed[0] * 1000:.0f}", cpu - self._cpu_before, f": {typed[1]} had typed: {typed[2]}")
+        elif late + BEAT > LIMIT:
+            shown = f"{late * 1000:.0f} to {(late + BEAT) * 1000:.0f}"
+            computed = cpu - self._cpu_before
+            if now >= self._quiet_until:
+                # Without CPU time it was the machine's doing: worth knowing, and nobody's fault here.
+                self._tell(now, shown, computed, "", LogLevel.warn if computed > late / 2 else LogLevel.info)
+            else:
+                self._untold += 1
         self._due, self._cpu_before = now + BEAT, cpu
         self._timer = self._reactor.callLater(BEAT, self._beat)
 
-    def _tell(self, now: float, took: float, cpu: float, typed: tuple[float, str, str] | None) -> None:
-        if typed is not None and typed[0] < took / 2:
-            typed = None  # it was not that
-        if typed is None and now < self._quiet_until:
-            self._untold += 1
-            return
-        # Without CPU time it was the machine's doing: worth knowing, and nobody's fault here.
-        level = LogLevel.warn if cpu > took / 2 or typed else LogLevel.info
+    def _tell(self, now: float, took: str, cpu: float, typed: str, level: Any = LogLevel.warn) -> None:
         self.log.emit(
             level,
-            "everything stood still for {took:.0f} ms ({cpu:.0f} ms of them computing){typed}{more}",
+            "everything stood still for {took} ms ({cpu:.0f} ms of them computing){typed}{more}",
             event="stall",
-            took=took * 1000,
+            took=took,
             cpu=cpu * 1000,
-            typed=f": {typed[1]} had typed: {typed[2]}" if typed else "",
+            typed=typed,
             more=f"; {self._untold} more since the last line" if self._untold else "",
         )
         self._untold = 0
