@@ -27,7 +27,9 @@ from twisted.python.failure import Failure
 
 from lbservice.admin.completion import completions
 from lbservice.admin.history import Histories
+from lbservice.admin.manual import Manual, is_of
 from lbservice.admin.shell import Shell
+from lbservice.admin.table import Report, Table, Text, columns
 from lbservice.errors import ControlError
 from lbservice.services.control import Control
 from lbservice.services.typed import TYPED, Interrupted
@@ -49,6 +51,7 @@ class Session:
         self.control = control
         self.histories = Histories() if histories is None else histories
         self.shell = Shell(control, actor)
+        self.manual = Manual(self.shell, control)
         leave = Leave()
         self.namespace: dict[str, Any] = {
             "__name__": "__console__",
@@ -57,7 +60,7 @@ class Session:
             "control": control,
             "exit": leave,
             "quit": leave,
-            "help": Help(self.shell),
+            "help": Help(self.shell, self.manual),
         }
 
     def opened(self) -> None:
@@ -70,13 +73,8 @@ class Session:
     def closed(self) -> None:
         self.log.info("shell closed by {actor}", event="shell-closed", actor=self.actor)
 
-    def words(self) -> list[str]:
-        """What a verb may be given: servers as BACKEND/NAME, and backends."""
-        servers = [row.server for row in self.control.servers()]
-        return [*dict.fromkeys(path.partition("/")[0] for path in servers), *servers]
 
-
-_SECRET = re.compile(r"""((?:passw|secret|token|apikey)\w*["']?\s*[=:(,]+\s*[bfru]{0,2})(["']).*?\2""", re.I)
+_SECRET = re.compile(r"""((?:passw|secret|token|api_?key)\w*["']?\s*[=:(,]+\s*[bfru]{0,2})(["']).*?\2""", re.I)
 
 
 def shown(text: str) -> str:
@@ -98,14 +96,19 @@ class Leave:
 class Help:
     """`help`. The one of `site`, called with nothing, would read from the service's own terminal."""
 
-    def __init__(self, shell: Shell) -> None:
+    def __init__(self, shell: Shell, manual: Manual) -> None:
         self.shell = shell
+        self.manual = manual
 
     def __repr__(self) -> str:
         return repr(self.shell.help())
 
     def __call__(self, about: object = None) -> object:
-        return self.shell.help() if about is None else print(pydoc.plain(pydoc.render_doc(about)))
+        if about is None or about is self.shell:
+            return self.shell.help()
+        if verb := is_of(self.shell, about):
+            return self.manual.page(verb)
+        return Text(pydoc.plain(pydoc.render_doc(about)).rstrip())
 
 
 class Interpreter(ManholeInterpreter):
@@ -136,7 +139,12 @@ class Interpreter(ManholeInterpreter):
             return False
 
     def displayhook(self, obj: object) -> None:
-        super().displayhook(obj)
+        size = getattr(self.handler, "size", None)
+        if size is not None and isinstance(obj, Table | Report):
+            self.locals["_"] = obj
+            self.write(obj.shown(*size))
+        else:
+            super().displayhook(obj)
         if obj is not None:  # else two answers of one line would run together
             self.write("\n")
 
@@ -167,6 +175,8 @@ class Terminal(ColoredManhole):
         super().__init__(session.namespace)
         self.session = session
         self.gone = False
+        self.size: tuple[int, int] | None = None
+        """Columns and rows of the window, when they are known; else nothing is cut."""
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -188,7 +198,7 @@ class Terminal(ColoredManhole):
         self.setInsertMode()
 
     def terminalSize(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
+        self.size = self.width, self.height = max(width, 20), max(height, 5)
 
     def keystrokeReceived(self, keyID: bytes, modifier: object) -> None:
         if self.gone:
@@ -231,7 +241,7 @@ class Terminal(ColoredManhole):
 
     def handle_TAB(self) -> None:
         before, _ = self.currentLineBuffer()
-        stub, matches = completions(before.decode("ascii"), self.session.namespace, self.session.words())
+        stub, matches = completions(before.decode("ascii"), self.session.namespace, self.session.manual)
         if not stub and not matches:
             super().handle_TAB()
             return
@@ -240,7 +250,7 @@ class Terminal(ColoredManhole):
             self.characterReceived(bytes([letter]), False)
         if len(matches) > 1 and common == stub:
             self.terminal.nextLine()
-            self.terminal.write("  ".join(matches) + "\n")
+            self.terminal.write(columns(matches, self.width, self.height))
             self.drawInputLine()
             if behind := len(self.lineBuffer) - self.lineBufferIndex:
                 self.terminal.cursorBackward(behind)
@@ -279,10 +289,23 @@ class TerminalServer(insults.ServerProtocol):
 
     transport: Any  # a socket's, or a channel's of ssh
     arrived = 0
+    escBuf: list[bytes]
+
+    WINDOW = re.compile(rb"\x1b\[8;([0-9]{1,4});([0-9]{1,4})t")
+    """How a terminal, and `lbservice shell`, tell rows and columns in the stream."""
+    LONGEST_SEQUENCE = 64
 
     def dataReceived(self, data: bytes) -> None:
         self.arrived = len(data)
         super().dataReceived(data)
+        if self.state == b"bracket-escaped" and len(self.escBuf) > self.LONGEST_SEQUENCE:
+            self.state = b"data"
+
+    def unhandledControlSequence(self, buf: bytes) -> None:
+        if match := self.WINDOW.fullmatch(buf):
+            self.resize(int(match[2]), int(match[1]))
+        else:
+            super().unhandledControlSequence(buf)
 
     def resize(self, columns: int, rows: int) -> None:
         if self.terminalProtocol is not None:
