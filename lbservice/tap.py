@@ -22,6 +22,7 @@ from lbservice.services.notify import Notify
 from lbservice.services.openfiles import bounded, most_clients
 from lbservice.services.signals import Signals
 from lbservice.services.stalls import Stalls
+from lbservice.services.startnotes import StartNotes
 
 
 class Options(usage.Options):
@@ -63,6 +64,7 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
     network = Network(reactor, write_through=settings.write_through, splice=settings.splice)
     balancer = Balancer(settings, eventlog, network, reactor)
     eventlog.setServiceParent(tree)
+    StartNotes(settings).setServiceParent(tree)
     balancer.setServiceParent(tree)
     control = Control(balancer, most)
     if settings.manhole is not None:

@@ -198,7 +198,8 @@ class Terminal(ColoredManhole):
         self.setInsertMode()
 
     def terminalSize(self, width: int, height: int) -> None:
-        self.size = self.width, self.height = max(width, 20), max(height, 5)
+        if width > 0 and height > 0:  # else the client does not know
+            self.size = self.width, self.height = max(width, 20), max(height, 5)
 
     def keystrokeReceived(self, keyID: bytes, modifier: object) -> None:
         if self.gone:

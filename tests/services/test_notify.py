@@ -7,7 +7,6 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,9 +39,7 @@ class Systemd:
 
 
 @pytest.fixture(params=["path", "abstract"])
-def place(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, Systemd]]:
+def place(request: pytest.FixtureRequest) -> Iterator[tuple[str, Systemd]]:
     if request.param == "path":
         path = f"/tmp/lbservice-test-{os.getpid()}-{time.monotonic_ns()}"  # the folders of pytest are too deep
         systemd = Systemd(path)
