@@ -13,7 +13,9 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.logger import Logger
 
+from lbservice.proxy.inherited import Listeners
 from lbservice.services.control import Control
 
 
@@ -21,16 +23,25 @@ class Notify(Service):
     """The last child of the tree: it starts when all others have, and is the first to hear of a stop."""
 
     name = "notify"
+    log = Logger()
 
-    def __init__(self, control: Control, reactor: Any, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        control: Control,
+        reactor: Any,
+        environment: Mapping[str, str] = os.environ,
+        unused: Listeners | None = None,
+    ) -> None:
         self._control = control
         self._reactor = reactor
         self._address = _address(environment.get("NOTIFY_SOCKET", ""))
         self._inter = _watchdog(environment) / 2
+        self._unused = {} if unused is None else unused
         self._timer: Any = None
 
     def startService(self) -> None:
         super().startService()
+        self._reactor.callWhenRunning(self._close_unused)
         if self._address is not None:
             self._control.announce = self._announce
             self._reactor.callWhenRunning(self._ready)
@@ -55,6 +66,18 @@ class Notify(Service):
             self.tell(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={self._status()}")
             if self._inter:
                 self._beat()
+
+    def _close_unused(self) -> None:
+        """Listeners that were handed over and that no frontend has taken: their clients would wait for good."""
+        while self._unused:
+            (host, port), listener = self._unused.popitem()
+            listener.close()
+            self.log.warn(
+                "a listener on {host}:{port} was handed over, but no frontend has that address: it is closed",
+                event="listener-unused",
+                host=host or "0.0.0.0",
+                port=port,
+            )
 
     def _status(self) -> str:
         balancer = self._control.balancer
