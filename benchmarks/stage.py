@@ -107,4 +107,5 @@ def certificate(pem: Path) -> None:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    pem.touch(mode=0o600)
     pem.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)

@@ -62,6 +62,7 @@ from lbservice.values import (
     name,
     networks,
     parse_address,
+    private_file,
     readable_file,
     secret_file,
     share,
@@ -89,7 +90,9 @@ LOADBALANCER: Keys = {
 MANHOLE: Keys = {
     "listen": ("listen", parse_manhole),
     "authorized-keys": ("authorized_keys", readable_file),
+    "passwords": ("passwords", private_file),
     "host-key": ("host_key", str),
+    "time-limit": ("time_limit", lambda text: 0.0 if text == "off" else duration(text)),
 }
 
 FRONTEND: Keys = {
@@ -272,11 +275,17 @@ def _manhole(draft: _Draft) -> ManholeSettings:
     values = draft.values(MANHOLE)
     draft.require("listen", "say where, e.g. listen = unix:run/manhole.sock")
     address = values.pop("listen", {})
+    known = {entry.key for entry in draft.section.entries}
     if "ssh" in address:
         draft.addresses.append(address["ssh"])
-        draft.require("authorized-keys", "ssh lets in nobody without, e.g. authorized-keys = admins.pub")
-    elif "unix" in address:
+        if "passwords" not in known:
+            draft.require("authorized-keys", "ssh lets in nobody without, e.g. authorized-keys = admins.pub")
+    elif "telnet" in address:
+        draft.addresses.append(address["telnet"])
+        draft.require("passwords", "telnet lets in nobody without; see docs/operation.md")
         draft.refuse({"authorized-keys", "host-key"}, "only for listen = ssh:HOST:PORT; take it out")
+    elif "unix" in address:
+        draft.refuse({"authorized-keys", "host-key", "passwords"}, "only for listen = ssh:HOST:PORT; take it out")
     return ManholeSettings(**address, **values)
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from lbservice.core.settings import Listen, ListenTls, PrioritySettings, ServerSettings, ServerTls, StickySettings
 from lbservice.errors import unknown
+from lbservice.filemode import secret_trouble
 from lbservice.policies import own, spec
 from lbservice.values import (
     choice,
@@ -21,8 +22,10 @@ from lbservice.values import (
     duration,
     host_field,
     listen_address,
+    loopback_address,
     name,
     parse_address,
+    private_file,
     readable_file,
     share,
     switch,
@@ -60,7 +63,7 @@ SERVER: Options = {
 LISTEN: Options = {
     "tls": ("tls", True),
     "cert": ("cert", readable_file),
-    "key": ("key", readable_file),
+    "key": ("key", private_file),
 }
 
 STICKY: Options = {
@@ -107,6 +110,8 @@ def _listen(text: str, mistakes: list[str]) -> Listen:
         return Listen(host, port)
     if "cert" not in values:
         mistakes.append("tls needs a certificate; write tls cert=FILE, a PEM file")
+    elif "key" not in values and values["cert"] and (trouble := secret_trouble(values["cert"])):
+        mistakes.append(f"cert={values['cert']} holds the key, too: {trouble}")
     return Listen(host, port, ListenTls(**{"cert": ""} | values))
 
 
@@ -212,10 +217,15 @@ def parse_sticky(text: str) -> StickySettings:
 
 
 def parse_manhole(text: str) -> dict[str, Any]:
-    """`unix:PATH` or `ssh:HOST:PORT` as a field of ManholeSettings."""
+    """`unix:PATH`, `ssh:HOST:PORT` or `telnet:HOST:PORT` as a field of ManholeSettings."""
     kind, _, rest = text.partition(":")
     if kind == "ssh":
         return {"ssh": listen_address(rest)}
+    if kind == "telnet":
+        try:
+            return {"telnet": loopback_address(rest)}
+        except ValueError as error:
+            raise ValueError(f"telnet: {error}, or use ssh:{rest}") from error
     if kind != "unix" or not rest:
         raise ValueError("write unix:PATH or ssh:HOST:PORT, e.g. unix:run/manhole.sock")
     if len(rest.encode("utf-8", "replace")) > 100:

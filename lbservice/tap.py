@@ -14,12 +14,16 @@ from twisted.python import usage
 from lbservice import config
 from lbservice.core.settings import Settings
 from lbservice.errors import ConfigError, StartError
+from lbservice.proxy.inherited import Listeners, listeners
 from lbservice.reactor import use_direct_dispatch, use_monotonic_time
 from lbservice.services.balancer import Balancer
 from lbservice.services.control import Control
 from lbservice.services.eventlog import EventLog
+from lbservice.services.notify import Notify
 from lbservice.services.openfiles import bounded, most_clients
 from lbservice.services.signals import Signals
+from lbservice.services.stalls import Stalls
+from lbservice.services.startnotes import StartNotes
 
 
 class Options(usage.Options):
@@ -59,14 +63,25 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
     tree = _Tree()
     eventlog = EventLog(settings.log, reactor)
     network = Network(reactor, write_through=settings.write_through, splice=settings.splice)
+    network.inherited = _inherited()
     balancer = Balancer(settings, eventlog, network, reactor)
     eventlog.setServiceParent(tree)
+    StartNotes(settings).setServiceParent(tree)
     balancer.setServiceParent(tree)
     control = Control(balancer, most)
     if settings.manhole is not None:
         manhole(settings.manhole, control, reactor).setServiceParent(tree)
+    Stalls(reactor).setServiceParent(tree)
     Signals(control, reactor).setServiceParent(tree)
+    Notify(control, reactor, unused=network.inherited).setServiceParent(tree)
     return tree
+
+
+def _inherited() -> Listeners:
+    try:
+        return listeners()
+    except (OSError, ValueError) as error:
+        _refuse_to_start(StartError(f"LISTEN_FDS: {error}"))
 
 
 class _Tree(MultiService):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 
 from lbservice.errors import unknown
+from lbservice.filemode import secret_trouble
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_.-]{1,253}")
@@ -104,11 +105,20 @@ def readable_file(text: str) -> str:
     return text
 
 
+def private_file(text: str) -> str:
+    """The same of a file that nobody else may read: a private key, passwords."""
+    if trouble := secret_trouble(readable_file(text)):
+        raise ValueError(trouble)
+    return text
+
+
 def secret_file(text: str) -> str:
     """A path, as it was written, of a file with a secret: 16 bytes or more, white space at its ends not counted."""
-    path = readable_file(text)
+    path = private_file(text)
     if len(secret(path)) < 16:
-        raise ValueError(f"{path} holds less than 16 bytes; make one with: head -c 32 /dev/urandom | base64 > {path}")
+        raise ValueError(
+            f"{path} holds less than 16 bytes; make one with: (umask 077; head -c 32 /dev/urandom | base64 > {path})"
+        )
     return path
 
 
@@ -173,6 +183,14 @@ def parse_address(text: str) -> tuple[str, int]:
 def via(text: str) -> tuple[str | None, int]:
     """(host, port) from `HOST:PORT` or `PORT`; the host is None when only a port is given."""
     return (None, _port(text, 1)) if re.fullmatch(r"[0-9]+", text) else parse_address(text)
+
+
+def loopback_address(text: str) -> tuple[str, int]:
+    """(host, port) to listen on, which only this machine can reach."""
+    host, port = listen_address(text)
+    if not host or not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(f"is plain text, for this machine only; write 127.0.0.1:{port}")
+    return host, port
 
 
 def listen_address(text: str) -> tuple[str, int]:

@@ -41,6 +41,8 @@ from lbservice.questions import HTTP_EXAMPLE, HTTP_FORM
 from lbservice.values import duration, size
 
 HOME = Path(__file__).parent.parent
+SECRET = str(HOME / "tests" / "secret.key")
+"""A file that is there, and nobody else's; `private` sees to it."""
 POLICIES = ("roundrobin", "leastconn")
 
 SMALLEST = """\
@@ -50,6 +52,12 @@ backend = app
 [backend app]
 server s1 = 127.0.0.1:9001
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def private() -> None:
+    """Git keeps no modes but the x."""
+    os.chmod(SECRET, 0o600)
 
 
 def problems(text: str) -> list[str]:
@@ -130,7 +138,7 @@ class TestWhatIsUnderstood:
             "balance = maglev uri",
             "hash-balance-factor = 150",
             "sticky = cookie SRV httponly secure samesite=none path=/app domain=app.example",
-            f"sticky-key = {__file__}",
+            f"sticky-key = {SECRET}",
             "check = http HEAD /ready?full=1 host app.example expect 200-299,304",
             "rise = 1",
             "fall = 5",
@@ -187,7 +195,7 @@ class TestWhatIsUnderstood:
             sticky=StickySettings(
                 "SRV", path="/app", domain="app.example", httponly=True, secure=True, samesite="None"
             ),
-            sticky_key=__file__,
+            sticky_key=SECRET,
             check=CheckSettings(
                 kind="http",
                 method="HEAD",
@@ -228,7 +236,7 @@ class TestWhatIsUnderstood:
 
     def test_certificates(self, tmp_path: Path) -> None:
         pem = tmp_path / "site.pem"
-        pem.touch()
+        pem.touch(mode=0o600)
         assert frontend(f"listen = :443 tls cert={pem}, :444 tls cert={pem} key={pem}").listen == (
             Listen("", 443, ListenTls(str(pem))),
             Listen("", 444, ListenTls(str(pem), str(pem))),
@@ -943,7 +951,7 @@ class TestRulesSay:
 
     def test_sni_and_tls_of_our_own_do_not_go_together(self, tmp_path: Path) -> None:
         pem = tmp_path / "site.pem"
-        pem.touch()
+        pem.touch(mode=0o600)
         said = said_of_frontend(f"listen = :81 tls cert={pem}", "mode = tcp", "route r = app sni=a")
         assert said.endswith("sni= in a route reads TLS that goes through to a server; take tls out, or the route")
 
@@ -974,7 +982,7 @@ class TestPolicySays:
                 ["sticky = cookie SRV samesite=none"],
                 "browsers drop a cookie with samesite=none without secure; add the word secure",
             ),
-            ([f"sticky-key = {__file__}"], "only with a sticky cookie; add e.g. sticky = cookie SRV"),
+            ([f"sticky-key = {SECRET}"], "only with a sticky cookie; add e.g. sticky = cookie SRV"),
             (
                 ["sticky = cookie SRV", "sticky-key = gone.key"],
                 "no such file: gone.key (a relative path starts in the folder of the run)",
@@ -993,8 +1001,9 @@ class TestPolicySays:
     def test_a_secret_that_is_too_short(self, tmp_path: Path) -> None:
         key = tmp_path / "sticky.key"
         key.write_text("  fifteen bytes.  \n")
+        key.chmod(0o600)
         said = said_of_backend("sticky = cookie SRV", f"sticky-key = {key}")
-        assert "sticky.key holds less than 16 bytes; make one with: head -c 32 /dev/urandom" in said
+        assert "sticky.key holds less than 16 bytes; make one with: (umask 077; head -c 32 /dev/urandom" in said
 
     @pytest.mark.parametrize(
         ("line", "said"),
@@ -1076,7 +1085,23 @@ class TestManholeSays:
     @pytest.mark.parametrize(
         ("lines", "said"),
         [
-            ("listen = telnet:127.0.0.1:23", "write unix:PATH or ssh:HOST:PORT, e.g. unix:run/manhole.sock"),
+            ("listen = rsh:127.0.0.1:23", "write unix:PATH or ssh:HOST:PORT, e.g. unix:run/manhole.sock"),
+            *(
+                (
+                    f"listen = telnet:{address}:23",
+                    f"telnet: is plain text, for this machine only; write 127.0.0.1:23, or use ssh:{address}:23",
+                )
+                for address in ("*", "10.0.0.1", "0.0.0.0", "[::]", "[::ffff:127.0.0.1]")
+            ),
+            (
+                "listen = telnet:127.0.0.1:23",
+                "passwords: missing; telnet lets in nobody without; see docs/operation.md",
+            ),
+            (
+                f"listen = unix:m\npasswords = {SECRET}",
+                f"passwords = {SECRET}: only for listen = ssh:HOST:PORT; take it out",
+            ),
+            (f"listen = telnet:127.0.0.1:23\npasswords = {__file__}", f"lets others read it; run chmod 600 {__file__}"),
             ("listen = unix:", "write unix:PATH or ssh:HOST:PORT, e.g. unix:run/manhole.sock"),
             (f"listen = unix:{'x' * 101}", "a socket's path is at most 100 bytes; choose a shorter one"),
             ("listen = ssh:2222", "the port is missing; write HOST:PORT, e.g. 127.0.0.1:8080"),
@@ -1181,7 +1206,7 @@ EXAMPLES = [HOME / "lb.ini", *sorted((HOME / "examples").glob("*.ini"))]
 def test_every_example_is_a_good_example(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for named in ("site.pem", "site.key", "internal-ca.pem", "admins.pub"):
-        (tmp_path / named).touch()
+        (tmp_path / named).touch(mode=0o600)
     settings = load(str(example))
     assert settings.frontends
     assert all(backend.servers for backend in settings.backends)

@@ -129,6 +129,9 @@ def socket_path(file: str) -> str:
     if manhole.ssh is not None:
         host, port = manhole.ssh
         raise client.Unreachable(f"the shell of {file} speaks ssh: ssh -p {port} {host or '127.0.0.1'}")
+    if manhole.telnet is not None:
+        host, port = manhole.telnet
+        raise client.Unreachable(f"the shell of {file} speaks telnet: telnet {host} {port}")
     assert manhole.unix is not None
     return manhole.unix
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import sys
 import termios
@@ -62,10 +63,19 @@ def converse(path: str) -> None:
     keyboard, screen = sys.stdin.fileno(), sys.stdout.fileno()
     with connect(path) as connection:
         before = termios.tcgetattr(keyboard)
+
+        def tell_size(*_: object) -> None:
+            with suppress(OSError):
+                size = os.get_terminal_size(screen)
+                connection.sendall(f"\x1b[8;{size.lines};{size.columns}t".encode())  # as a terminal itself would
+
+        winch = signal.signal(signal.SIGWINCH, tell_size)
         try:
             tty.setraw(keyboard)
+            tell_size()
             _copy(connection, keyboard, screen)
         finally:
+            signal.signal(signal.SIGWINCH, winch)
             termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
             os.write(screen, b"\x1b[4l")  # insert mode off, should the service have had no time to
 

@@ -12,12 +12,20 @@ from twisted.conch.error import ValidPublicKey
 from twisted.conch.ssh.keys import FingerprintFormats, Key
 from twisted.cred.credentials import ISSHPrivateKey
 from twisted.cred.error import UnauthorizedLogin
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lbservice.errors import StartError
+
+SIGNATURES = (
+    *(b"ssh-ed25519", b"sk-ssh-ed25519@openssh.com", b"sk-ecdsa-sha2-nistp256@openssh.com"),
+    *(b"ecdsa-sha2-nistp256", b"ecdsa-sha2-nistp384", b"ecdsa-sha2-nistp521", b"rsa-sha2-512", b"rsa-sha2-256"),
+)
+"""The signatures of users that are good enough: none with SHA-1, as `ssh-rsa` and `ssh-dss` have it."""
+SHORTEST_RSA = 2048
+"""Bits."""
 
 
 def fingerprint(blob: bytes) -> str:
@@ -103,9 +111,9 @@ class AuthorizedKeys:
             return None
         try:
             key: Key = Key.fromString(line)
-            if key.isPublic():
+            if key.isPublic() and not (key.type() == "RSA" and key.size() < SHORTEST_RSA):
                 return key
-            why = "a private key"
+            why = f"an RSA key of less than {SHORTEST_RSA} bits" if key.isPublic() else "a private key"
         except Exception as error:  # BadKeyError, and whatever a damaged line leads to
             why = str(error) or type(error).__name__
         self.log.warn(
@@ -142,5 +150,10 @@ class KeyChecker(SSHPublicKeyChecker):
                 self.log.warn("shell refused to {actor}", event="shell-refused", actor=actor)
             return failure
 
-        checked: Deferred[bytes] = super().requestAvatarId(credentials)
+        checked: Deferred[bytes]
+        signature: bytes = credentials.signature or b""
+        if signature and signature[4 : 4 + int.from_bytes(signature[:4])] not in SIGNATURES:
+            checked = fail(UnauthorizedLogin("no signature that is good enough"))
+        else:
+            checked = super().requestAvatarId(credentials)
         return checked.addCallbacks(lambda _: actor, refused)

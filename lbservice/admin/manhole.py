@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -17,6 +18,13 @@ def manhole(settings: ManholeSettings, control: Control, reactor: Any) -> Servic
         from lbservice.admin.unix import UnixManhole
 
         return UnixManhole(settings.unix, control, reactor)
-    from lbservice.admin.ssh import SshManhole
+    from lbservice.admin.listening import TcpManhole
 
-    return SshManhole(settings, control, reactor)
+    if settings.telnet is not None:
+        from lbservice.admin.telnet import TelnetFactory
+
+        return TcpManhole("telnet", settings.telnet, partial(TelnetFactory, settings, control, reactor), reactor)
+    from lbservice.admin.ssh import SshFactory
+
+    assert settings.ssh is not None
+    return TcpManhole("ssh", settings.ssh, partial(SshFactory, settings, control, reactor), reactor)

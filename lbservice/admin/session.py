@@ -11,6 +11,7 @@ import ast
 import code
 import os
 import pydoc
+import re
 import sys
 import tokenize
 import traceback
@@ -25,9 +26,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from lbservice.admin.completion import completions
+from lbservice.admin.history import Histories
+from lbservice.admin.manual import Manual, is_of
 from lbservice.admin.shell import Shell
+from lbservice.admin.table import Report, Table, Text, columns
 from lbservice.errors import ControlError
 from lbservice.services.control import Control
+from lbservice.services.typed import TYPED, Interrupted
+
+LONGEST_LINE = 16 * 1024
+"""Characters of a line; what is typed or pasted beyond is not taken."""
+LONGEST_STATEMENT = 256 * 1024
+LONGEST_SHOWN = 1000
+"""Characters of a line in the log."""
 
 
 class Session:
@@ -35,10 +46,12 @@ class Session:
 
     log = Logger()
 
-    def __init__(self, control: Control, actor: str) -> None:
+    def __init__(self, control: Control, actor: str, histories: Histories | None = None) -> None:
         self.actor = actor
         self.control = control
+        self.histories = Histories() if histories is None else histories
         self.shell = Shell(control, actor)
+        self.manual = Manual(self.shell, control)
         leave = Leave()
         self.namespace: dict[str, Any] = {
             "__name__": "__console__",
@@ -47,7 +60,7 @@ class Session:
             "control": control,
             "exit": leave,
             "quit": leave,
-            "help": Help(self.shell),
+            "help": Help(self.shell, self.manual),
         }
 
     def opened(self) -> None:
@@ -55,15 +68,19 @@ class Session:
 
     def typed(self, line: str) -> None:
         if line.strip():
-            self.log.info("shell {actor} typed: {line}", event="shell", actor=self.actor, line=line)
+            self.log.info("shell {actor} typed: {line}", event="shell", actor=self.actor, line=shown(line))
 
     def closed(self) -> None:
         self.log.info("shell closed by {actor}", event="shell-closed", actor=self.actor)
 
-    def words(self) -> list[str]:
-        """What a verb may be given: servers as BACKEND/NAME, and backends."""
-        servers = [row.server for row in self.control.servers()]
-        return [*dict.fromkeys(path.partition("/")[0] for path in servers), *servers]
+
+_SECRET = re.compile(r"""((?:passw|secret|token|api_?key)\w*["']?\s*[=:(,]+\s*[bfru]{0,2})(["']).*?\2""", re.I)
+
+
+def shown(text: str) -> str:
+    """What was typed, for the log: cut, and without what looks like a secret in quotes."""
+    text = _SECRET.sub(r"\1\2***\2", text[: 4 * LONGEST_SHOWN])
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}… (cut)"
 
 
 class Leave:
@@ -79,20 +96,41 @@ class Leave:
 class Help:
     """`help`. The one of `site`, called with nothing, would read from the service's own terminal."""
 
-    def __init__(self, shell: Shell) -> None:
+    def __init__(self, shell: Shell, manual: Manual) -> None:
         self.shell = shell
+        self.manual = manual
 
     def __repr__(self) -> str:
         return repr(self.shell.help())
 
     def __call__(self, about: object = None) -> object:
-        return self.shell.help() if about is None else print(pydoc.plain(pydoc.render_doc(about)))
+        if about is None or about is self.shell:
+            return self.shell.help()
+        if verb := is_of(self.shell, about):
+            return self.manual.page(verb)
+        return Text(pydoc.plain(pydoc.render_doc(about)).rstrip())
 
 
 class Interpreter(ManholeInterpreter):
     """Conch's interpreter, with what an operator got wrong told in one line."""
 
+    source = ""
+    """What is being run, as it was typed."""
+
+    def __init__(self, handler: Any, session: Session) -> None:
+        super().__init__(handler, session.namespace)
+        self.session = session
+
+    def runcode(self, code: Any) -> None:
+        with TYPED.running(self.session.actor, shown(self.source)):
+            super().runcode(code)
+
     def push(self, line: bytes) -> bool:
+        if sum(map(len, self.buffer)) + len(line) > LONGEST_STATEMENT:
+            self.resetBuffer()
+            self.handler.addError(f"a statement may have at most {LONGEST_STATEMENT} bytes\n")
+            return False
+        self.source = b"\n".join([*self.buffer, line]).decode("ascii", "backslashreplace")
         try:
             return bool(super().push(line))
         except (RecursionError, MemoryError) as error:  # the compiler gave up
@@ -101,14 +139,19 @@ class Interpreter(ManholeInterpreter):
             return False
 
     def displayhook(self, obj: object) -> None:
-        super().displayhook(obj)
+        size = getattr(self.handler, "size", None)
+        if size is not None and isinstance(obj, Table | Report):
+            self.locals["_"] = obj
+            self.write(obj.shown(*size))
+        else:
+            super().displayhook(obj)
         if obj is not None:  # else two answers of one line would run together
             self.write("\n")
 
     def excepthook(
         self, excType: type[BaseException], excValue: BaseException, excTraceback: TracebackType | None
     ) -> None:
-        if isinstance(excValue, ControlError):
+        if isinstance(excValue, ControlError | Interrupted):
             self.handler.addError(f"{excValue}\n")
             return
         while excTraceback and excTraceback.tb_frame.f_code.co_filename == code.__file__:
@@ -132,10 +175,14 @@ class Terminal(ColoredManhole):
         super().__init__(session.namespace)
         self.session = session
         self.gone = False
+        self.size: tuple[int, int] | None = None
+        """Columns and rows of the window, when they are known; else nothing is cut."""
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self.interpreter = Interpreter(self, self.session.namespace)
+        self.interpreter = Interpreter(self, self.session)
+        self.historyLines = self.session.histories.of(self.session.actor)
+        self.historyPosition = len(self.historyLines)
         self.keyHandlers[b"\x08"] = self.handle_BACKSPACE
         self.keyHandlers[b"\x0b"] = self.handle_kill_to_end
         self.keyHandlers[b"\x15"] = self.handle_kill_line
@@ -151,7 +198,8 @@ class Terminal(ColoredManhole):
         self.setInsertMode()
 
     def terminalSize(self, width: int, height: int) -> None:
-        self.width, self.height = width, height
+        if width > 0 and height > 0:  # else the client does not know
+            self.size = self.width, self.height = max(width, 20), max(height, 5)
 
     def keystrokeReceived(self, keyID: bytes, modifier: object) -> None:
         if self.gone:
@@ -160,6 +208,9 @@ class Terminal(ColoredManhole):
             super().keystrokeReceived(keyID, modifier)
 
     def characterReceived(self, ch: bytes, moreCharactersComing: bool) -> None:
+        if len(self.lineBuffer) >= LONGEST_LINE:
+            self.terminal.write(b"\a")
+            return
         wide = len(self.lineBuffer) + len(self.ps[self.pn]) + 2 > self.width
         if wide or self.terminal.arrived > self.TYPED_AT_ONCE:
             # Nothing to redraw: conch's colouring knows only lines that fit on one row.
@@ -177,13 +228,21 @@ class Terminal(ColoredManhole):
         except SystemExit:
             self.handle_QUIT()
 
+    def handle_RETURN(self) -> None:
+        line = b"".join(self.lineBuffer)
+        super().handle_RETURN()
+        histories, actor = self.session.histories, self.session.actor
+        histories.add(actor, line)
+        self.historyLines = histories.of(actor)
+        self.historyPosition = len(self.historyLines)
+
     def handle_QUIT(self) -> None:
         self.gone = True
         self.terminal.loseConnection()
 
     def handle_TAB(self) -> None:
         before, _ = self.currentLineBuffer()
-        stub, matches = completions(before.decode("ascii"), self.session.namespace, self.session.words())
+        stub, matches = completions(before.decode("ascii"), self.session.namespace, self.session.manual)
         if not stub and not matches:
             super().handle_TAB()
             return
@@ -192,7 +251,7 @@ class Terminal(ColoredManhole):
             self.characterReceived(bytes([letter]), False)
         if len(matches) > 1 and common == stub:
             self.terminal.nextLine()
-            self.terminal.write("  ".join(matches) + "\n")
+            self.terminal.write(columns(matches, self.width, self.height))
             self.drawInputLine()
             if behind := len(self.lineBuffer) - self.lineBufferIndex:
                 self.terminal.cursorBackward(behind)
@@ -231,10 +290,23 @@ class TerminalServer(insults.ServerProtocol):
 
     transport: Any  # a socket's, or a channel's of ssh
     arrived = 0
+    escBuf: list[bytes]
+
+    WINDOW = re.compile(rb"\x1b\[8;([0-9]{1,4});([0-9]{1,4})t")
+    """How a terminal, and `lbservice shell`, tell rows and columns in the stream."""
+    LONGEST_SEQUENCE = 64
 
     def dataReceived(self, data: bytes) -> None:
         self.arrived = len(data)
         super().dataReceived(data)
+        if self.state == b"bracket-escaped" and len(self.escBuf) > self.LONGEST_SEQUENCE:
+            self.state = b"data"
+
+    def unhandledControlSequence(self, buf: bytes) -> None:
+        if match := self.WINDOW.fullmatch(buf):
+            self.resize(int(match[2]), int(match[1]))
+        else:
+            super().unhandledControlSequence(buf)
 
     def resize(self, columns: int, rows: int) -> None:
         if self.terminalProtocol is not None:
@@ -273,7 +345,7 @@ def run_script(session: Session, text: bytes, write: Callable[[str], object]) ->
     nothing at all.
     """
     output = _Output(write)
-    interpreter = Interpreter(output, session.namespace)
+    interpreter = Interpreter(output, session)
     try:
         source = text.decode()
         statements = ast.parse(source, "<console>").body
@@ -285,6 +357,7 @@ def run_script(session: Session, text: bytes, write: Callable[[str], object]) ->
         for line in lines[max(told, statement.lineno - 1) : statement.end_lineno]:
             session.typed(line.expandtabs(4))
         told = statement.end_lineno or told
+        interpreter.source = "\n".join(lines[statement.lineno - 1 : told])
         try:
             interpreter.runcode(compile(ast.Interactive([statement]), "<console>", "single"))
         except SystemExit as leave:

@@ -166,7 +166,7 @@ class Shell:
         # Annotations are for the type checker; at a prompt they are noise.
         plain = (str(each.replace(annotation=inspect.Parameter.empty)) for each in parameters if each.name != "comment")
         call = f"lb.{verb}({', '.join(plain)})"
-        what = inspect.getdoc(method) or ""
+        what = (inspect.getdoc(method) or "").partition("\n")[0]
         if len(call) < HELP_COLUMN:
             return f"{call:{HELP_COLUMN}}{what}"
         return f"{call}\n{'':{HELP_COLUMN}}{what}"

@@ -1,4 +1,4 @@
-"""The shell over ssh: public keys only, and nothing but the shell (no forwarding, no subsystems).
+"""The shell over ssh: public keys, passwords if there is a file of them, and nothing but the shell (no forwarding).
 
 With a terminal it is the prompt; without one (`echo ... | ssh -p PORT HOST`, or a command as the
 last argument) it runs the text, answers errors on stderr and exits 1 after one.
@@ -6,11 +6,9 @@ last argument) it runs the text, answers errors on stderr and exits 1 after one.
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import Any
 
-from twisted.application.service import Service
 from twisted.conch.avatar import ConchUser
 from twisted.conch.error import ConchError
 from twisted.conch.interfaces import IConchUser, ISession
@@ -25,18 +23,21 @@ from twisted.conch.ssh.factory import SSHFactory
 from twisted.conch.ssh.session import SSHSession, SSHSessionProcessProtocol
 from twisted.conch.ssh.transport import SSHServerTransport
 from twisted.conch.ssh.userauth import SSHUserAuthServer
+from twisted.cred.credentials import ICredentials
+from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
-from lbservice.admin.keys import AuthorizedKeys, KeyChecker, host_key
+from lbservice.admin.history import Histories
+from lbservice.admin.keys import SIGNATURES, AuthorizedKeys, KeyChecker, host_key, printable
+from lbservice.admin.listening import MOST
+from lbservice.admin.passwords import PasswordFile, Passwords
 from lbservice.admin.session import Session, Terminal, TerminalServer, run_script
 from lbservice.core.settings import ManholeSettings
-from lbservice.errors import StartError
 from lbservice.services.control import Control
 
 LONGEST_SCRIPT = 1024 * 1024
@@ -78,7 +79,7 @@ class Channel:
 
     def __init__(self, user: User) -> None:
         self.user = user
-        self.session = Session(user.control, user.actor)
+        self.session = Session(user.control, user.actor, user.histories)
         self.size: tuple[int, int] | None = None
         self.process: SSHSessionProcessProtocol | None = None
         self.terminal: TerminalServer | None = None
@@ -158,13 +159,14 @@ class Channel:
 
 
 class User(ConchUser):
-    """Somebody whose key was in the file. Nothing but sessions can be opened."""
+    """Somebody who was let in. Nothing but sessions can be opened."""
 
-    def __init__(self, actor: str, control: Control, reactor: Any) -> None:
+    def __init__(self, actor: str, control: Control, reactor: Any, histories: Histories) -> None:
         super().__init__()
         self.actor = actor
         self.control = control
         self.reactor = reactor
+        self.histories = histories
         self.channelLookup[b"session"] = SSHSession
 
     def __conform__(self, interface: type[Interface]) -> object:
@@ -179,11 +181,39 @@ class Realm:
     def __init__(self, control: Control, reactor: Any) -> None:
         self.control = control
         self.reactor = reactor
+        self.histories = Histories()
 
     def requestAvatar(self, avatarId: str, mind: object, *interfaces: type[Interface]) -> tuple[Any, User, Any]:
         if IConchUser not in interfaces:
             raise ConchError("only ssh sessions")
-        return IConchUser, User(avatarId, self.control, self.reactor), lambda: None
+        return IConchUser, User(avatarId, self.control, self.reactor, self.histories), lambda: None
+
+
+@implementer(ICredentials)
+class Password:
+    """What somebody at an address says is the password of a name."""
+
+    def __init__(self, name: bytes, password: bytes, address: str) -> None:
+        self.name = name
+        self.password = password
+        self.address = address
+
+
+class PasswordChecker:
+    """The avatar's id is the actor, `NAME (ssh password)`."""
+
+    credentialInterfaces = (ICredentials,)
+
+    def __init__(self, passwords: Passwords) -> None:
+        self.passwords = passwords
+
+    def requestAvatarId(self, login: Password) -> Deferred[str]:
+        return Deferred.fromCoroutine(self._ask(login))
+
+    async def _ask(self, login: Password) -> str:
+        if not await self.passwords.check(login.name, login.password, login.address, "ssh"):
+            raise UnauthorizedLogin("wrong password")
+        return f"{printable(login.name)} (ssh password)"
 
 
 class Login(SSHUserAuthServer):
@@ -191,10 +221,16 @@ class Login(SSHUserAuthServer):
 
     loginTimeout = 60
     attemptsBeforeDisconnect = 10
+    interfaceToMethod = SSHUserAuthServer.interfaceToMethod | {ICredentials: b"password"}
 
     def serviceStarted(self) -> None:
         self._log = CONCH
         super().serviceStarted()
+
+    def auth_password(self, packet: bytes) -> Deferred[Any]:
+        transport: Any = self.transport
+        login: Any = Password(self.user or b"", getNS(packet[1:])[0], transport.transport.getPeer().host)
+        return transport.factory.portal.login(login, None, IConchUser)  # type: ignore[no-any-return]
 
 
 class Multiplexer(SSHConnection):
@@ -236,6 +272,10 @@ class Connection(SSHServerTransport):
             self.log.warn("ssh: nonsense from {peer}: {error!r}", event="shell-nonsense", peer=self.peer, error=error)
             self.transport.abortConnection()
 
+    def sendExtInfo(self, extensions: list[tuple[bytes, bytes]]) -> None:
+        """Say which signatures of users will do. Conch would name those of the host's keys, and so none of RSA."""
+        super().sendExtInfo([(b"server-sig-algs", b",".join(SIGNATURES))])
+
     @property
     def peer(self) -> str:
         address = self.transport.getPeer()
@@ -258,51 +298,22 @@ class SshFactory(SSHFactory):
 
     def __init__(self, settings: ManholeSettings, control: Control, reactor: Any) -> None:
         key = host_key(settings.host_key)
-        authorized = AuthorizedKeys(settings.authorized_keys or os.devnull)
-        authorized.read()  # a file that cannot be used stops the start, not the first login
         self._log = CONCH
         self.publicKeys = {key.sshType(): key.public()}
         self.privateKeys = {key.sshType(): key}
         realm: Any = Realm(control, reactor)  # Any: mypy does not see what zope's classes implement
-        checker: Any = KeyChecker(authorized)
-        self.portal = Portal(realm, [checker])
+        checkers: list[Any] = []
+        # A file that cannot be used stops the start, not the first login.
+        if settings.authorized_keys:
+            authorized = AuthorizedKeys(settings.authorized_keys)
+            authorized.read()
+            checkers.append(KeyChecker(authorized))
+        if settings.passwords:
+            file = PasswordFile(settings.passwords)
+            file.read()
+            checkers.append(PasswordChecker(Passwords(file, reactor)))
+        self.portal = Portal(realm, checkers)
         self.connections: set[Connection] = set()
 
-
-class SshManhole(Service):
-    """Listens for ssh while it runs; raises StartError if that cannot be."""
-
-    def __init__(self, settings: ManholeSettings, control: Control, reactor: Any) -> None:
-        assert settings.ssh is not None
-        self.host, self.listen_port = settings.ssh
-        self.settings = settings
-        self.control = control
-        self.reactor = reactor
-        self.factory: SshFactory | None = None
-        self.port: Any = None
-
-    def privilegedStartService(self) -> None:
-        """Listen before twistd gives up its privileges: the port and the host key may need them."""
-        super().privilegedStartService()
-        self.listen()
-
-    def startService(self) -> None:
-        super().startService()
-        self.listen()
-
-    def listen(self) -> None:
-        if self.port is not None:
-            return
-        self.factory = SshFactory(self.settings, self.control, self.reactor)
-        try:
-            self.port = self.reactor.listenTCP(self.listen_port, self.factory, interface=self.host)
-        except CannotListenError as error:
-            where = f"ssh:{self.host}:{self.listen_port}"
-            raise StartError(f"[manhole] listen = {where}: {error.socketError}") from error
-
-    def stopService(self) -> Deferred[None]:
-        super().stopService()
-        port, self.port = self.port, None
-        for connection in list(self.factory.connections) if self.factory else ():
-            connection.loseConnection()
-        return maybeDeferred(port.stopListening if port else lambda: None)
+    def buildProtocol(self, address: Any) -> Any:
+        return super().buildProtocol(address) if len(self.connections) < MOST else None

@@ -43,21 +43,40 @@ class Table(Sequence[Row], Generic[Row]):
         return len(self.rows)
 
     def __repr__(self) -> str:
+        """All of it."""
+        return "\n".join(self._lines(None)[0]) if self.rows else self.empty
+
+    def shown(self, width: int, height: int) -> str:
+        """As much of it as a window shows, and a hint at what it does not."""
         if not self.rows:
             return self.empty
+        room = max(height - 4, 5)  # what was typed, the heading, the hint and the next prompt have a line each
+        lines, hidden = self._lines(width)
+        missing = len(self.rows) - room
+        if missing > 0:
+            lines[room + 1 :] = [f"… {missing} more rows; print(_) shows all, _[{room}:{2 * room}] the next"]
+        if hidden:
+            lines.append(f"… without {', '.join(hidden)}: the window is narrow; print(_) shows all")
+        return "\n".join(lines)
+
+    def _lines(self, width: int | None) -> tuple[list[str], list[str]]:
+        """The heading and a line for each row, and the headings that do not fit."""
         names = [field.name for field in fields(self.rows[0])]  # type: ignore[arg-type]  # any dataclass
         heading = [name.replace("_", " ").upper() for name in names]
         values = [[getattr(row, name) for name in names] for row in self.rows]
         lines = [heading, *([cell(value) for value in line] for line in values)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         right = [isinstance(value, int | float) and not isinstance(value, bool) for value in values[0]]
-        return "\n".join(
+        if width is not None:
+            widths = fitting(widths, right, width)
+        aligned = [
             "  ".join(
-                text.rjust(width) if number else text.ljust(width)
-                for text, width, number in zip(line, widths, right, strict=True)
+                text.rjust(width) if number else cut(text, width).ljust(width)
+                for text, width, number in zip(line, widths, right, strict=False)
             ).rstrip()
             for line in lines
-        )
+        ]
+        return aligned, heading[len(widths) :]
 
 
 class Report:
@@ -68,6 +87,53 @@ class Report:
 
     def __repr__(self) -> str:
         return "\n\n".join(map(repr, self.parts))
+
+    def shown(self, width: int, height: int) -> str:
+        """As much of each part as a window shows."""
+        return "\n\n".join(part.shown(width, height) if isinstance(part, Table) else repr(part) for part in self.parts)
+
+
+NARROWEST = 8
+"""Characters that a column of words keeps at least."""
+GAP = 2
+
+
+def fitting(widths: list[int], numbers: Sequence[bool], room: int) -> list[int]:
+    """Widths of columns for a window: the widest words are cut first, then the last columns left out.
+
+    The first column, which says what a row is about, stays whole.
+    """
+    widths = list(widths)
+    while sum(widths) + GAP * (len(widths) - 1) > room:
+        words = [
+            number
+            for number, (width, right) in enumerate(zip(widths, numbers, strict=False))
+            if number and width > NARROWEST and not right
+        ]
+        if words:
+            widths[max(words, key=lambda number: widths[number])] -= 1
+        elif len(widths) > 1:
+            widths.pop()
+        else:
+            break
+    return widths
+
+
+def cut(text: str, width: int) -> str:
+    """A text of that many characters at most."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def columns(words: Sequence[str], width: int, height: int) -> str:
+    """Words under each other in columns, as many as a window shows, with a line break at the end."""
+    widest = min(max(map(len, words)), width - GAP)
+    across = max(1, (width + GAP) // (widest + GAP))
+    room = across * max(height - 3, 3)
+    shown = [cut(word, widest).ljust(widest) for word in words[:room]]
+    lines = [(" " * GAP).join(shown[start : start + across]).rstrip() for start in range(0, len(shown), across)]
+    if len(words) > room:
+        lines.append(f"… {len(words) - room} more; type on")
+    return "\n".join(lines) + "\n"
 
 
 def cell(value: Any) -> str:

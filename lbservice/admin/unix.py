@@ -24,6 +24,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from lbservice.admin.history import Histories
 from lbservice.admin.session import Session, Terminal, TerminalServer, run_script
 from lbservice.errors import StartError
 from lbservice.services.control import Control
@@ -55,7 +56,7 @@ class Door(Protocol):
         self.script: bytearray | None = None
         self.too_long = False
         self.silent = True
-        self.session = Session(self.factory.control, actor_of(self.transport.socket))
+        self.session = Session(self.factory.control, actor_of(self.transport.socket), self.factory.histories)
         self.factory.doors.add(self)
         self.session.opened()
         self.terminal = TerminalServer(Terminal, self.session)
@@ -113,6 +114,7 @@ class DoorFactory(Factory[Door]):
 
     def __init__(self, control: Control) -> None:
         self.control = control
+        self.histories = Histories()
         self.doors: set[Door] = set()
 
 

@@ -351,12 +351,18 @@ class FrontendSettings:
 
 @dataclass(frozen=True, slots=True)
 class ManholeSettings:
-    """The `[manhole]` section. Exactly one of `unix` (a socket path) and `ssh` (host, port) is set."""
+    """The `[manhole]` section. Exactly one of `unix` (a socket path), `ssh` and `telnet` (host, port) is set.
+
+    `time_limit` is how long a typed statement may run, in seconds; 0: as long as it likes.
+    """
 
     unix: str | None = None
     ssh: tuple[str, int] | None = None
+    telnet: tuple[str, int] | None = None
     authorized_keys: str | None = None
+    passwords: str | None = None
     host_key: str = "lbservice_host_ed25519"
+    time_limit: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from twisted.internet.address import IPv6Address
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from lbservice.proxy.inherited import Listeners
 from lbservice.proxy.splice import Pipes
 from lbservice.reactor import TURN
 
@@ -362,6 +363,8 @@ class Network:
         self._reactor = reactor
         self._server: type[ServerTransport] = ServerTransport if write_through else QueuedServerTransport
         self._client: type[ClientTransport] = ClientTransport if write_through else QueuedClientTransport
+        self.inherited: Listeners = {}
+        """Listeners that were handed to the process, until a frontend takes them."""
         if splice:
             self.pipes = Pipes()
 
@@ -370,6 +373,9 @@ class Network:
         listening = _Port(port, factory, BACKLOG, host, self._reactor)
         listening.door = door
         listening.transport = self._server
+        if (inherited := self.inherited.pop((host, port), None)) is not None:
+            tune(inherited)
+            listening._preexistingSocket = inherited
         listening.startListening()
         return listening
 

@@ -6,9 +6,10 @@ the `Change`. Asking for what is already so is not an error. Nothing here waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from operator import attrgetter
 from typing import Any
 
@@ -41,6 +42,20 @@ class _Doing:
         self.before = self.after = before
 
 
+def _announced(reload: Callable[..., Change]) -> Callable[..., Change]:
+    """Tell `Control.announce` of a reload."""
+
+    @wraps(reload)
+    def told(control: Control, *, discard: bool = False, by: By) -> Change:
+        control.announce(True)
+        try:
+            return reload(control, discard=discard, by=by)
+        finally:
+            control.announce(False)
+
+    return told
+
+
 class Control:
     """Changes and questions for one running balancer. `by` says who changes something, for log and journal."""
 
@@ -52,6 +67,8 @@ class Control:
         self.loaded = balancer.settings
         """What the file said when it was read or written last."""
         self._most_clients = most_clients
+        self.announce: Callable[[bool], object] = lambda reloading: None
+        """Is told when a reload begins (True) and is over, however it went."""
 
     # -- questions -------------------------------------------------------------------------
 
@@ -242,6 +259,7 @@ class Control:
             done.after = "closed"
         return done.change
 
+    @_announced
     def reload(self, *, discard: bool = False, by: By) -> Change:
         """Read lb.ini again, and run as it says. Raises ControlError, with file and line, and nothing has changed then.
 

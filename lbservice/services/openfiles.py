@@ -21,6 +21,11 @@ def most_clients() -> int:
     return max(1, (hard - RESERVED_FILES) // 2)
 
 
+def open_files() -> int:
+    """The open files that the process may have now."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 def bounded(settings: Settings, most: int) -> Settings:
     """The settings with a `maxconn` that the process can have."""
     return replace(settings, maxconn=min(settings.maxconn or most, most))

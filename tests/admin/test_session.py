@@ -14,8 +14,11 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogLevel, capturedLogs
 from twisted.python.failure import Failure
 
-from lbservice.admin.session import Session, Terminal, TerminalServer, run_script
+from lbservice.admin import history, session
+from lbservice.admin.history import Histories
+from lbservice.admin.session import Session, Terminal, TerminalServer, run_script, shown
 from lbservice.core.server import Admin
+from lbservice.core.settings import ServerSettings
 from tests.admin.fakes import FakeControl, events
 
 ACTOR = "alice (uid 1000) at the shell"
@@ -24,8 +27,8 @@ ACTOR = "alice (uid 1000) at the shell"
 class Person:
     """Somebody at a terminal: types, and reads what is on the screen (without escape codes)."""
 
-    def __init__(self, control: FakeControl) -> None:
-        self.session = Session(control, ACTOR)
+    def __init__(self, control: FakeControl, actor: str = ACTOR, histories: Histories | None = None) -> None:
+        self.session = Session(control, actor, histories)
         self.transport = StringTransport()
         self.terminal = TerminalServer(Terminal, self.session)
         self.terminal.makeConnection(self.transport)
@@ -158,8 +161,75 @@ class TestTerminal:
 
     def test_tab_shows_the_choice_and_the_line_again(self, person: Person) -> None:
         screen = person.types('lb.drain("\t\t')
-        assert screen.endswith('app  app/s1  app/s2\n>>> lb.drain("app')
+        assert re.search(r'app +app/s1 +app/s2\n>>> lb.drain\("app$', screen)
         assert "\n... " not in person.types('/s1")\r')
+
+    def test_arrow_up_brings_back_what_the_same_actor_typed_in_an_earlier_session(self, control: FakeControl) -> None:
+        histories = Histories()
+        first = Person(control, histories=histories)
+        first.types("1 + 41\r1 + 41\r")
+        assert first.types("\x1b[A\r").endswith("\n42\n>>> ")
+        second = Person(control, histories=histories)
+        assert second.types("\x1b[A\r").endswith("\n42\n>>> ")
+        other = Person(control, "bob", histories=histories)
+        assert "42" not in other.types("\x1b[A\r")
+        assert histories.of(ACTOR) == [b"1 + 41"], "the same is kept once"
+
+    def test_the_history_is_bounded(self) -> None:
+        histories = Histories()
+        for number in range(history.LINES + 10):
+            histories.add("alice", b"%d" % number)
+        histories.add("alice", b"x" * (history.LONGEST + 1))
+        assert len(histories.of("alice")) == history.LINES
+        assert histories.of("alice")[-1] == b"%d" % (history.LINES + 9)
+        for number in range(history.ACTORS):
+            histories.add(f"actor {number}", b"1")
+        assert histories.of("alice") == []
+
+    def test_a_table_fits_the_window_once_it_is_known(self, person: Person, control: FakeControl) -> None:
+        for number in range(40):
+            control.fake.add_server(control.fake.backends["app"], ServerSettings(f"n{number}", "127.0.0.1", 1))
+        assert "more rows" not in person.types("lb.servers()\r")
+        person.types("\x1b[8;20;60t")
+        lines = person.types("lb.servers()\r").splitlines()[1:]
+        assert max(map(len, lines[:16])) <= 60
+        assert "… 26 more rows; print(_) shows all, _[16:32] the next" in lines
+        assert "app/n39" in person.types("print(_)\r")
+
+    def test_a_sequence_without_end_is_forgotten(self, person: Person) -> None:
+        person.pastes("\x1b[" + "1" * 5000)
+        assert person.types("A\b6 * 7\r").endswith("\n42\n>>> ")
+
+    def test_a_line_and_a_statement_have_an_end(self, person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(session, "LONGEST_STATEMENT", 1000)
+        monkeypatch.setattr(session, "LONGEST_LINE", 200)
+        person.pastes("#" * (session.LONGEST_LINE + 100))
+        terminal = person.terminal.terminalProtocol
+        assert isinstance(terminal, Terminal)
+        assert len(terminal.lineBuffer) == session.LONGEST_LINE
+        person.types("\x15")
+        screen = person.pastes("(\r" + ("1 +" + " " * 160 + "\r") * 7)
+        assert "a statement may have at most 1000 bytes" in screen
+        person.types("\x03")
+        assert person.types("6 * 7\r").endswith("\n42\n>>> ")
+
+    @pytest.mark.parametrize(
+        ("line", "logged_as"),
+        [
+            ("x = dict(password='hunter2', a='b')", "x = dict(password='***', a='b')"),
+            ('login("alice", secret="a", TOKEN = "b")', 'login("alice", secret="***", TOKEN = "***")'),
+            ('{"api_key": "k", "user": "u"}', '{"api_key": "***", "user": "u"}'),
+            ('lb.drain("app/s1", comment="why")', 'lb.drain("app/s1", comment="why")'),
+            ("x" * 1500, "x" * 1000 + "… (cut)"),
+        ],
+    )
+    def test_what_is_logged_is_short_and_has_no_secret(self, line: str, logged_as: str) -> None:
+        assert shown(line) == logged_as
+
+    def test_help_of_a_verb_is_a_page(self, person: Person) -> None:
+        screen = person.types("help(lb.add)\r")
+        assert "\nlb.add(backend, name, address, weight=1" in screen
+        assert 'lb.add("app", "s4", "127.0.0.1:9004", weight=2' in screen
 
     def test_control_u_takes_the_line_back(self, person: Person, control: FakeControl) -> None:
         person.types('lb.drain("app/s1")\x15\r')

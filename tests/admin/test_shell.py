@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import ast
+import inspect
+import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from twisted.logger import capturedLogs
 
 from lbservice.admin.completion import completions
+from lbservice.admin.manual import EXAMPLES, Manual
 from lbservice.admin.shell import VERBS, Shell
 from lbservice.core.health import CheckResult
 from lbservice.core.server import Admin
@@ -67,6 +72,25 @@ class TestQuestions:
         assert "lb.add(backend, name, address, weight=1, maxconn=0, backup=False)" in text
         assert "Use the server again." in text
         assert max(map(len, text.splitlines())) <= 110
+
+    def test_a_page_of_each_verb_tells_every_parameter(self, lb: Shell) -> None:
+        manual = Manual(lb, lb._control)
+        for verb in VERBS:
+            page = str(manual.page(verb))
+            assert page.startswith(f"lb.{verb}(")
+            assert "self" not in page
+            for parameter in manual.parameters(verb):
+                assert re.search(rf"^    {parameter} +\S", page, re.MULTILINE), (verb, parameter)
+            assert max(map(len, page.splitlines())) <= 110
+        assert 'lb.add("app", "s4", "127.0.0.1:9004", weight=2' in manual.page("add")
+
+    def test_examples_can_be_typed(self) -> None:
+        for verb, example in EXAMPLES.items():
+            call = ast.parse(example, mode="eval").body
+            assert isinstance(call, ast.Call)
+            values = [ast.literal_eval(value) for value in call.args]
+            named = {each.arg: ast.literal_eval(each.value) for each in call.keywords if each.arg}
+            inspect.signature(getattr(Shell, verb)).bind(None, *values, **named)
 
     def test_help_forgets_no_public_method(self) -> None:
         assert {name for name in vars(Shell) if not name.startswith("_")} == set(VERBS)
@@ -161,10 +185,8 @@ class TestWrongVerbs:
 class TestCompletion:
     """What Tab offers: names after a dot, and servers inside the quotes of a verb."""
 
-    WORDS = ("app", "app/s1", "app/s2")
-
     def complete(self, text: str, lb: Shell) -> list[str]:
-        return completions(text, {"lb": lb, "control": None}, self.WORDS)[1]
+        return completions(text, {"lb": lb, "control": None}, Manual(lb, lb._control))[1]
 
     def test_verbs_after_lb_and_a_dot(self, lb: Shell) -> None:
         assert self.complete("lb.s", lb) == ["servers(", "sessions(", "stats("]
@@ -179,6 +201,34 @@ class TestCompletion:
     def test_servers_inside_the_quotes(self, lb: Shell) -> None:
         assert self.complete('lb.drain("app/', lb) == ["app/s1", "app/s2"]
         assert self.complete("lb.weight('app/s2", lb) == ["app/s2"]
+
+    @pytest.mark.parametrize(
+        ("text", "offered"),
+        [
+            ('lb.add("', ["app"]),
+            ('lb.servers(backend="', ["app"]),
+            ('lb.sessions("', ["web", "app", "app/s1", "app/s2"]),
+            ("lb.drain(", ['"app"', '"app/s1"', '"app/s2"']),
+            ('lb.weight("app/s1", we', ["weight="]),
+            ('lb.add("app", "s,4", "127.0.0.1:1", m', ["maxconn="]),
+            ('lb.add("app", weight=2, na', ["name="]),
+            ('lb.add("app", "s4", "', []),
+            ("lb.undo(", ["2", "1"]),
+            ('lb.drain("app/s1") or l', ["lb"]),
+            ('x = [lb.health("app/s1")[0], lb.drain("app/s2', ["app/s2"]),
+            ("lb.drain('app/s1", ["app/s1"]),
+            ("lb.nothing('a", []),
+        ],
+    )
+    def test_what_a_verb_may_be_given_there(self, lb: Shell, text: str, offered: list[str]) -> None:
+        lb.weight("app/s1", 5)
+        lb.weight("app/s1", 6)
+        assert self.complete(text, lb) == offered
+
+    def test_sessions_by_their_names(self, lb: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+        row = SimpleNamespace(session="web/192.0.2.7:40123")
+        monkeypatch.setattr(lb._control, "sessions", lambda *_: (row,))
+        assert self.complete('lb.kick("we', lb) == ["web/192.0.2.7:40123"]
 
     def test_nothing_where_nothing_fits(self, lb: Shell) -> None:
         assert self.complete("", lb) == []

@@ -261,6 +261,7 @@ def free_ports() -> Iterator[int]:
 def write_certificate(path: Path) -> None:
     """A certificate of nobody, with its key."""
     certificate = trustme.CA().issue_cert("localhost")
+    path.touch(mode=0o600)
     path.write_bytes(certificate.private_key_pem.bytes() + certificate.cert_chain_pems[0].bytes())
 
 

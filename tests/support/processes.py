@@ -120,6 +120,7 @@ class Balancer:
         *,
         command: Sequence[str] = (*TWISTD, "-n", "--pidfile=", "loadbalancer", "--config", "lb.ini"),
         environment: dict[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.folder = folder
         self.config_path = folder / "lb.ini"
@@ -128,6 +129,7 @@ class Balancer:
         self.config_path.write_text(config)
         self._command = command
         self._environment = environment
+        self._pass_fds = pass_fds
         self._process: subprocess.Popen[bytes] | None = None
 
     # -- life ------------------------------------------------------------------------------
@@ -142,6 +144,7 @@ class Balancer:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                pass_fds=self._pass_fds,
             )
         try:
             eventually(lambda: process.poll() is not None or serves(process.pid), PATIENCE, "the start")

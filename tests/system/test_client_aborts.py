@@ -165,6 +165,7 @@ def certified(folder: Path) -> ssl.SSLContext:
     """What a client needs to trust the `site.pem` that is made there."""
     authority, trust = trustme.CA(), ssl.create_default_context()
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(folder / "site.pem")
+    (folder / "site.pem").chmod(0o600)
     authority.configure_trust(trust)
     return trust
 

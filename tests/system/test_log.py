@@ -51,7 +51,7 @@ def test_every_line_is_an_access_line_or_an_event(tmp_path: Path, servers: Serve
         parse(line)
     for line in set(lines) - set(access):
         assert EVENT.match(line), line
-    assert "frontend web listens on" in lines[0]
+    assert "frontend web listens on" in lines[1]
     assert "stopped after" in lines[-1]
 
 

@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import socket
 import stat
 import struct
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import bcrypt
 import pytest
 
 from tests.support.processes import Balancer, free_port, run
@@ -30,6 +32,7 @@ needs_socat = pytest.mark.skipif(shutil.which("socat") is None, reason="needs th
 
 CLI = [sys.executable, "-m", "lbservice.admin.cli"]
 PATIENCE = 15.0
+HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(8))
 
 
 def config(manhole: str) -> str:
@@ -161,6 +164,123 @@ class TestUnixSocket:
         assert run([*CLI, "shell"], balancer.folder, text="6 * 7")[1] == "42\n", "the first goes on"
 
 
+class TestWhatRunsTooLong:
+    @pytest.fixture
+    def balancer(self, tmp_path: Path) -> Iterator[Balancer]:
+        with Balancer(tmp_path, config("listen = unix:run/manhole.sock\ntime-limit = 300ms")) as running:
+            yield running
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            "while True: pass",
+            "while True: lb.servers() and None",
+            "def f():\n  while True:\n    pass\nf()",
+            "import time\ntime.sleep(60)",
+            "while True:\n  try:\n    lb.weight('app/s1', 3)\n    lb.weight('app/s1', 4)\n  except Exception: pass",
+        ],
+    )
+    def test_it_is_ended_and_told(self, balancer: Balancer, script: str) -> None:
+        code, _, error = run([*CLI, "shell"], balancer.folder, text=script + "\n")
+        assert (code, error) == (1, "ended after 0.3 s, as all traffic waits for it (time-limit in [manhole])\n")
+        assert run([*CLI, "shell"], balancer.folder, text="6 * 7\n")[1] == "42\n"
+        balancer.wait_for_log(r"everything stood still for \d+ ms \(\d+ ms of them computing\): .* had typed: ")
+
+    def test_at_a_terminal_too(self, balancer: Balancer) -> None:
+        with terminal([*CLI, "shell"], balancer.folder) as person:
+            person.shows(">>> ")
+            person.types("while True: pass\r\r")
+            person.shows(r"ended after 0\.3 s, .*\r\n>>> ")
+            person.types("6 * 7\r")
+            person.shows("\r\n42\r\n>>> ")
+            person.types("\x04")
+            assert person.ends() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_without_a_limit_a_signal_is_the_way_out_of_a_loop(tmp_path: Path, number: signal.Signals) -> None:
+    balancer = Balancer(tmp_path, config("listen = unix:run/manhole.sock\ntime-limit = off"))
+    with balancer, terminal([*CLI, "shell"], balancer.folder) as person:
+        person.shows(">>> ")
+        person.types("while True: lb.servers() and None\r\r")
+        balancer.wait_for_log("typed: while True")
+        balancer.signal(number)
+        if number == signal.SIGINT:
+            person.shows(r"ended by SIGINT\r\n>>> ")
+            person.types("\x04")
+            assert person.ends() == 0
+            assert balancer.process.poll() is None
+        else:
+            assert balancer.wait() == 0
+
+
+def password_file(folder: Path) -> None:
+    path = folder / "passwords"
+    path.touch(mode=0o600)
+    path.write_bytes(b"".join(b"%b:%b\n" % (name, HASH) for name in (b"alice", b"ops")))
+
+
+@pytest.mark.skipif(shutil.which("telnet") is None, reason="needs the Debian package telnet")
+class TestTelnet:
+    @pytest.fixture
+    def port(self) -> int:
+        return free_port()
+
+    @pytest.fixture
+    def balancer(self, tmp_path: Path, port: int) -> Iterator[Balancer]:
+        password_file(tmp_path)
+        with Balancer(tmp_path, config(f"listen = telnet:127.0.0.1:{port}\npasswords = passwords")) as running:
+            yield running
+
+    def test_a_person_at_a_terminal(self, balancer: Balancer, port: int) -> None:
+        balancer.wait_for_log(r"warn: the shell listens on telnet:127\.0\.0\.1:\d+: .* plain text")
+        with terminal(["telnet", "127.0.0.1", str(port)], balancer.folder) as person:
+            person.shows("Name: ")
+            person.types("alice\r")
+            person.shows("Password: ")
+            person.types("open sesame\r")
+            assert "sesame" not in person.shows(r">>> ")
+            person.types('lb.drain("app/s1")\r')
+            person.shows("app/s1: set to drain, ready -> drain")
+            person.types("\x04")
+            person.ends()
+        balancer.wait_for_log(r"server app/s1 set to drain by alice \(telnet\)")
+        balancer.wait_for_log(r"shell closed by alice \(telnet\)")
+        assert "sesame" not in balancer.log() + balancer.output()
+
+    def test_three_wrong_passwords_end_it(self, balancer: Balancer, port: int) -> None:
+        with terminal(["telnet", "127.0.0.1", str(port)], balancer.folder) as person:
+            for _ in range(3):
+                person.shows("Name: ")
+                person.types("alice\r")
+                person.shows("Password: ")
+                person.types("guess\r")
+                person.shows("Refused")
+            person.ends()
+        balancer.wait_for_log(r"warn: shell refused to alice \(telnet password\) from 127\.0\.0\.1: wrong", times=3)
+        assert "guess" not in balancer.log() + balancer.output()
+        assert "shell opened" not in balancer.log()
+
+    def test_strangers_leave_no_trace(self, balancer: Balancer, port: int) -> None:
+        for said in (
+            b"",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\xff\x01",
+            b"\xff\xfa" + bytes(range(255)) * 300,
+            b"\xff\xfa\x1f\0P\0\x18\xff\xf0\xff\xfa\x1f\0\xff\xf0",
+            b"a" * 100_000 + b"\r\n" + b"b" * 100_000,
+        ):
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as stranger:
+                stranger.sendall(said)
+                try:
+                    assert stranger.recv(4096)
+                except ConnectionError:
+                    pass
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as stranger:
+            while b"Name: " not in stranger.recv(4096):
+                pass
+
+
 @needs_ssh
 class TestSsh:
     @pytest.fixture
@@ -181,6 +301,17 @@ class TestSsh:
         trust = ["-o", "UserKnownHostsFile=known_hosts", "-o", "StrictHostKeyChecking=accept-new"]
         alone = ["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
         return ["ssh", *alone, *trust, "-i", key, "-p", str(port), *options, "ops@127.0.0.1"]
+
+    @pytest.mark.parametrize("algorithm", ["rsa-sha2-256", "rsa-sha2-512", "ssh-rsa"])
+    def test_an_rsa_key_with_a_signature_that_is_good_enough(
+        self, balancer: Balancer, port: int, algorithm: str
+    ) -> None:
+        command = ["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", str(balancer.folder / "rsa")]
+        subprocess.run(command, check=True, timeout=PATIENCE)
+        (balancer.folder / "alice.pub").write_bytes((balancer.folder / "rsa.pub").read_bytes())
+        options = self.ssh(port, "-o", f"PubkeyAcceptedAlgorithms={algorithm}", key="rsa")
+        code, output, error = run([*options, "print(6 * 7)"], balancer.folder)
+        assert (code, output) == ((255, "") if algorithm == "ssh-rsa" else (0, "42\n")), error
 
     def test_a_person_at_a_terminal(self, balancer: Balancer, port: int) -> None:
         fingerprint = subprocess.run(
@@ -273,6 +404,31 @@ class TestSsh:
                     pass
         balancer.wait_for_log(r"ssh: nonsense from 127\.0\.0\.1:\d+")
         assert run([*self.ssh(port), "print(6 * 7)"], balancer.folder)[1] == "42\n"
+
+    def test_a_password_is_let_in_where_there_is_a_file_of_them(self, tmp_path: Path, port: int) -> None:
+        password_file(tmp_path)
+        options = ["-o", "NumberOfPasswordPrompts=1", "-o", "PubkeyAuthentication=no"]
+        command = [word.replace("BatchMode=yes", "BatchMode=no") for word in self.ssh(port, *options)]
+        asking = tmp_path / "ask"
+        with Balancer(tmp_path, config(f"listen = ssh:127.0.0.1:{port}\npasswords = passwords")) as balancer:
+            for password, code in (("open sesame", 0), ("guess", 255)):
+                asking.write_text(f"#!/bin/sh\necho '{password}'\n")
+                asking.chmod(0o700)
+                done = subprocess.run(
+                    [*command, "print(6 * 7)"],
+                    cwd=tmp_path,
+                    env=os.environ | {"SSH_ASKPASS": str(asking), "SSH_ASKPASS_REQUIRE": "force"},
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=PATIENCE,
+                    check=False,
+                )
+                assert done.returncode == code, done.stderr
+                assert done.stdout == ("42\n" if code == 0 else "")
+            balancer.wait_for_log(r"shell opened by ops \(ssh password\)", times=1)
+            balancer.wait_for_log(r"warn: shell refused to ops \(ssh password\) from 127\.0\.0\.1: wrong password")
+            assert "guess" not in balancer.log() + balancer.output()
 
     def test_the_host_key_stays_and_is_private(self, balancer: Balancer, port: int) -> None:
         key = balancer.folder / "lbservice_host_ed25519"

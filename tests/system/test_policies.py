@@ -55,6 +55,7 @@ def test_a_hash_stays_across_a_restart(tmp_path: Path, servers: Servers, balance
 def test_curl_stays_with_its_server_by_a_cookie_also_across_a_restart(tmp_path: Path, servers: Servers) -> None:
     port = free_port()
     (tmp_path / "sticky.key").write_text("a secret that nobody knows\n")
+    (tmp_path / "sticky.key").chmod(0o600)
     config = lb_ini(port, servers, backend="sticky = cookie SRV httponly\nsticky-key = sticky.key")
     jar = ["-b", "jar", "-c", "jar"]
     with Balancer(tmp_path, config):

@@ -57,6 +57,7 @@ def authority() -> trustme.CA:
 def certificate(authority: trustme.CA, path: Path) -> Path:
     """A PEM file, key and chain, for this machine's names."""
     authority.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(path)
+    path.chmod(0o600)
     return path
 
 
@@ -318,6 +319,7 @@ class TestTls:
 
     def test_an_unusable_certificate_is_one_clear_line(self, tmp_path: Path) -> None:
         (tmp_path / "site.pem").write_text("no certificate")
+        (tmp_path / "site.pem").chmod(0o600)
         port = free_port()
         balancer = Balancer(tmp_path, lb_ini(port, []).replace(f":{port}", f":{port} tls cert=site.pem"))
         with pytest.raises(AssertionError, match="ended at once with 1"):
