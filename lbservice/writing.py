@@ -71,3 +71,8 @@ def _entries(settings: Settings) -> Iterator[tuple[tuple[str, str], str]]:
     for backend in settings.backends:
         for server in backend.servers:
             yield (f"backend {backend.name}", f"server {server.name}"), server_words(server)
+
+
+def sentence(section: str, key: str, before: str, after: str) -> str:
+    """One difference, e.g. `[backend app] server s1: 10.0.0.1:80 -> 10.0.0.1:80 weight=2`."""
+    return f"[{section}] {key}: {before or 'absent'} -> {after or 'absent'}"

@@ -27,9 +27,9 @@ def merge(base: Settings, ours: Settings, theirs: Settings) -> tuple[Settings, t
 
 
 def _merge_entries(base: Settings, ours: Settings, theirs: Settings) -> tuple[tuple[str, str, str], ...]:
-    """The words of the files, in the same way."""
+    """The words of the files, in the same way. The order is theirs, unless only ours is another one."""
     old, our, their = ({entry[:2]: entry for entry in side.entries} for side in (base, ours, theirs))
-    keys = dict.fromkeys([*their, *our])
+    keys = dict.fromkeys([*our, *their] if [*their] == [*old] else [*their, *our])
     chosen = (our.get(key) if their.get(key) == old.get(key) else their.get(key) for key in keys)
     return tuple(entry for entry in chosen if entry is not None)
 

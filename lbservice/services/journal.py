@@ -61,6 +61,11 @@ class Journal:
         )
         return change
 
+    def saved(self) -> None:
+        """All that was changed so far is in lb.ini now."""
+        entries = [replace(entry, change=replace(entry.change, saved=True)) for entry in self._entries]
+        self._entries = deque(entries, maxlen=KEPT)
+
     def changes(self, last: int = 20) -> tuple[Change, ...]:
         """The last ones, the newest first."""
         return tuple(entry.change for entry in reversed(self._entries))[: max(0, last)]
