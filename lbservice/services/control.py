@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
@@ -43,6 +43,13 @@ class _Doing:
         self.before = self.after = before
 
 
+class Keeper(Protocol):
+    """What keeps run-time changes of servers over a restart, while it is `well`."""
+
+    path: str
+    well: bool
+
+
 class Control:
     """Changes and questions for one running balancer. `by` says who changes something, for log and journal."""
 
@@ -53,6 +60,8 @@ class Control:
         self.journal = Journal()
         self.loaded = balancer.settings
         """What the file said when it was read or written last."""
+        self.keeper: Keeper | None = None
+        """The state file, if there is one."""
         self._most_clients = most_clients
 
     # -- questions -------------------------------------------------------------------------
@@ -296,7 +305,7 @@ class Control:
             done.after = "saved"
         return done.change
 
-    def keep(self, change: Change, *, by: By) -> Change:
+    def save_after(self, change: Change, *, by: By) -> Change:
         """Save, after that change; how it went is in what is answered. If it fails, the change stays, unsaved."""
         try:
             self.save(by=by)
@@ -325,7 +334,7 @@ class Control:
         return self._bounded(settings)
 
     def _sound(self, merged: Settings, sound: Settings) -> Settings:
-        """What was merged, if it goes together: read as a file is, unless only its servers differ from what is sound."""
+        """What was merged, if it goes together; read as a file is, unless only servers differ from what is sound."""
         if _without_servers(merged) == _without_servers(sound) or not merged.entries:
             return merged
         try:
@@ -371,7 +380,10 @@ class Control:
         doing = _Doing(before)
         settings = self.balancer.running_settings
         yield doing
-        change = Change(verb, target, before, doing.after, by, saved=not lasting, kind=kind, details=details)
+        keeper = self.keeper.path if self.keeper and self.keeper.well and lasting and kind == "server" else ""
+        change = Change(
+            verb, target, before, doing.after, by, saved=not lasting, kind=kind, details=details, keeper=keeper
+        )
         if change.changed:
             change = self.journal.record(change, settings, self.balancer.running_settings)
         doing.change = change

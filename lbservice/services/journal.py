@@ -36,6 +36,8 @@ class Journal:
         self._entries: deque[Entry] = deque(maxlen=KEPT)
         self.number = 0
         """Of the last change; whoever has seen it has seen the configuration as it is."""
+        self.listeners: list[Callable[[Change], None]] = []
+        """They are told of each change when it is made."""
 
     def record(self, change: Change, before: Settings, after: Settings) -> Change:
         """Note a change that has been made; with its number."""
@@ -59,6 +61,8 @@ class Journal:
             face=by.face,
             comment=by.comment,
         )
+        for listener in self.listeners:
+            listener(change)
         return change
 
     def saved(self) -> None:
