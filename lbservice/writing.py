@@ -49,7 +49,14 @@ def duration_words(seconds: float) -> str:
     """`1h`, `90s` or `250ms`: with the largest unit that needs no fraction; `values.duration` reads the same number."""
     whole = (f"{seconds / size:.0f}{unit}" for unit, size in UNITS if seconds % size == 0)
     parts = (_decimal(seconds / size) + unit for unit, size in (("ms", 0.001), *reversed(UNITS)))
-    return next((words for words in (*whole, *parts) if duration(words) == seconds), f"{seconds:.9f}s")
+    return next((words for words in (*whole, *parts) if _says(words, seconds)), f"{seconds:.9f}s")
+
+
+def _says(words: str, seconds: float) -> bool:
+    try:
+        return duration(words) == seconds
+    except ValueError:  # more digits than are read
+        return False
 
 
 def _decimal(number: float) -> str:

@@ -66,12 +66,12 @@ def _are_named(*sides: object) -> bool:
 def _merge_named(
     base: tuple[Any, ...], ours: tuple[Any, ...], theirs: tuple[Any, ...], where: str, conflicts: list[str]
 ) -> tuple[Any, ...]:
-    """The order is theirs; what only we have comes last."""
+    """The order is theirs, unless only we have changed it; what only we have comes last then."""
     by_name = [{each.name: each for each in side} for side in (base, ours, theirs)]
+    old, our, their = ([*names] for names in by_name)
     merged = []
-    for name in dict.fromkeys(each.name for each in (*theirs, *ours)):
-        old, our, their = (side.get(name) for side in by_name)
-        one = _merge(old, our, their, _path(where, name), conflicts)
+    for name in dict.fromkeys((*our, *their) if their == old else (*their, *our)):
+        one = _merge(*(side.get(name) for side in by_name), _path(where, name), conflicts)
         if one is not None:
             merged.append(one)
     return tuple(merged)
