@@ -71,7 +71,8 @@ def _merge_named(
     old, our, their = ([*names] for names in by_name)
     merged = []
     for name in dict.fromkeys((*our, *their) if their == old else (*their, *our)):
-        one = _merge(*(side.get(name) for side in by_name), _path(where, name), conflicts)
+        sides = [side.get(name) for side in by_name]
+        one = _merge(sides[0], sides[1], sides[2], _path(where, name), conflicts)
         if one is not None:
             merged.append(one)
     return tuple(merged)

@@ -277,6 +277,8 @@ class Control:
             with self._noting("reloaded", wanted.file, before, by, kind="", lasting=False, details=details) as done:
                 balancer.become(target)
                 self.loaded = wanted
+                if not discard and not any(differences(wanted, target)):  # somebody has written it into the file
+                    self.journal.saved()
                 done.after = "in force"
         except ControlError as error:
             self.log.error(
@@ -296,7 +298,17 @@ class Control:
         """
         balancer, running, file = self.balancer, self.balancer.running_settings, self.loaded.file
         details = tuple(sentence(*each) for each in differences(self.loaded, running))
-        loaded = save(self.loaded, running, self._bounded)
+        try:
+            loaded = save(self.loaded, running, self._bounded)
+        except ControlError as error:
+            self.log.error(
+                "{file} is not saved for {actor}: {error}",
+                event="save-failed",
+                file=file,
+                actor=by.actor,
+                error=str(error),
+            )
+            raise
         before = f"{len(details)} {'difference' if len(details) == 1 else 'differences'}" if details else "saved"
         with self._noting("saved", file, before, by, kind="", lasting=False, details=details) as done:
             self.loaded = loaded

@@ -76,9 +76,9 @@ class Journal:
 
     def entry(self, number: int) -> Entry:
         """The change of that number. Raises ControlError."""
+        if type(number) is not int or not 0 < number <= self.number:
+            raise ControlError(f"no change {number!r}; changes() lists them")
         for entry in self._entries:
             if entry.change.number == number:
                 return entry
-        if type(number) is not int or not 0 < number <= self.number:
-            raise ControlError(f"no change {number!r}; changes() lists them")
         raise ControlError(f"change {number} is forgotten: the last {KEPT} are kept")

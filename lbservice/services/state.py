@@ -50,7 +50,7 @@ def state_of(balancer: Balancer, loaded: Settings) -> State:
         }
         for kind, things in _things(balancer)
     }
-    return State(_words(loaded), _words(balancer.running_settings), counters)
+    return State(servers_of(loaded), servers_of(balancer.running_settings), counters)
 
 
 def count_on(balancer: Balancer, state: State) -> None:
@@ -77,7 +77,8 @@ def _counts(kind: str, thing: object) -> Iterable[tuple[str, Any]]:
     return ((key, getattr(thing, key)) for key in COUNTERS[kind])
 
 
-def _words(settings: Settings) -> Servers:
+def servers_of(settings: Settings) -> Servers:
+    """All of them, in the words of lb.ini."""
     return {
         backend.name: {server.name: server_words(server) for server in backend.servers} for backend in settings.backends
     }

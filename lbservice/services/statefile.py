@@ -165,15 +165,16 @@ class StateFile(Service):
             self.log.warn("state file {path}: written again", event="state-again", path=self.path)
 
     def _failed(self, failure: Any) -> None:
-        failure.trap(OSError)
         self._written = None
+        if not failure.check(OSError):
+            self.log.failure("state file {path}", failure, path=self.path)
         if self.well:
             self.well = False
             self.log.error(
                 "state file {path} cannot be written: {why}; a restart forgets what is changed until it can",
                 event="state-lost",
                 path=self.path,
-                why=failure.value.strerror or str(failure.value),
+                why=getattr(failure.value, "strerror", None) or str(failure.value),
             )
 
     def _in_pool(self, call: Callable[..., None], *arguments: object) -> Deferred[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -98,7 +99,7 @@ def by_name(settings: Settings) -> object:
 S1, S2, S3 = (ServerSettings(f"s{number}", "h", number) for number in (1, 2, 3))
 
 
-def app(*servers: ServerSettings, **values: int) -> Settings:
+def app(*servers: ServerSettings, **values: Any) -> Settings:
     return Settings(backends=(BackendSettings("app", servers, **values),))
 
 
