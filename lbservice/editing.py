@@ -58,12 +58,13 @@ def _value(there: str, wanted: str) -> str:
 
 def _server(there: str, wanted: ServerSettings) -> str:
     """The words of a server's line; those that say what they should stay as they are."""
-    if not there:
-        return server_words(wanted)
+    words = server_words(wanted)
+    if not there or there == words:
+        return words
     present = parse_server(wanted.name, there)
     if present == wanted:
         return there
-    old, new = _by_key(server_words(present)), _by_key(server_words(wanted))
+    old, new = _by_key(server_words(present)), _by_key(words)
     address, *rest = re.split(r"(\s+)", there)
     said = new[""] if old[""] != new[""] else address
     written = {""}

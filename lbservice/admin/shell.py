@@ -145,11 +145,11 @@ class Shell:
         return self._control.reload(discard=discard, by=self._by(comment))
 
     def save(self, comment: str = "") -> Change:
-        """Write what was changed into lb.ini; its comments stay, and what it was is in lb.ini.bak."""
+        """Write what was changed into lb.ini; the old one is lb.ini.bak."""
         return self._control.save(by=self._by(comment))
 
     def reopen(self, comment: str = "") -> Change:
-        """Go on in a new log file, after the old one was renamed."""
+        """Begin a new log file, after the old one was renamed."""
         return self._control.reopen(by=self._by(comment))
 
     def _by(self, comment: str) -> By:

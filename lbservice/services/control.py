@@ -317,14 +317,6 @@ class Control:
             done.after = "saved"
         return done.change
 
-    def save_after(self, change: Change, *, by: By) -> Change:
-        """Save, after that change; how it went is in what is answered. If it fails, the change stays, unsaved."""
-        try:
-            self.save(by=by)
-        except ControlError as error:
-            return replace(change, details=(*change.details, f"done, but not saved: {error}"))
-        return replace(change, saved=True)
-
     def reopen(self, *, by: By) -> Change:
         """Close the log and open it again under its name, after somebody has renamed it."""
         eventlog = self.balancer.eventlog

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NoReturn
 
+from lbservice import ini
 from lbservice.atomic import mark, replace_file
 from lbservice.config import parse, read
 from lbservice.core.settings import Settings
@@ -28,15 +30,12 @@ def save(loaded: Settings, running: Settings, bounded: Callable[[Settings], Sett
     try:
         seen = mark(file)
         text = read(file)
-        present = bounded(_parse(text, file))
+        if _entries(text, file) != loaded.entries:
+            _refuse_changed(loaded, bounded(_parse(text, file)))
     except OSError as error:
         raise ControlError(f"{file}: {error.strerror}; nothing was saved") from error
     except ConfigError as error:
         raise ControlError(f"{error}\nnothing was saved; mend the file, or take the change of it back") from error
-    if present != loaded or present.entries != loaded.entries:
-        changed = [sentence(*each) for each in differences(loaded, present)]
-        what = f" ({'; '.join(changed)})" if changed else ""
-        raise ControlError(f"{file} was changed since it was read{what}; reload first, which keeps both, and then save")
     new = edited(text, running)
     try:
         saved = bounded(_parse(new, file))
@@ -47,6 +46,19 @@ def save(loaded: Settings, running: Settings, bounded: Callable[[Settings], Sett
     if new != text:
         _write(file, new, seen)
     return saved
+
+
+def _entries(text: str, file: str) -> tuple[tuple[str, str, str], ...]:
+    sections, _ = ini.read(text.removeprefix("\ufeff"), file)
+    return tuple((section.title, entry.key, entry.value) for section in sections for entry in section.entries)
+
+
+def _refuse_changed(loaded: Settings, present: Settings) -> NoReturn:
+    changed = [sentence(*each) for each in differences(loaded, present)]
+    what = f" ({'; '.join(changed)})" if changed else ""
+    raise ControlError(
+        f"{loaded.file} was changed since it was read{what}; reload first, which keeps both, and then save"
+    )
 
 
 def _parse(text: str, file: str) -> Settings:

@@ -149,9 +149,12 @@ class StateFile(Service):
         if state == self._written:
             self._write_in(OFTEN)
             return
-        self._writing = self._in_thread(replace_file, self.path, write(state, self._wall()))
+        self._writing = self._in_thread(self._put, state, self._wall())
         self._writing.addCallbacks(self._done, self._failed, callbackArgs=(state,))
         self._writing.addBoth(self._next)
+
+    def _put(self, state: State, at: float) -> None:
+        replace_file(self.path, write(state, at))
 
     def _next(self, _: object) -> None:
         self._writing = None

@@ -201,12 +201,6 @@ class TestFailing:
         assert [event["event"] for event in events] == ["save-failed"]
         assert "for anna" in str(formatEvent(events[0]))
 
-    def test_a_change_that_was_to_be_saved_at_once_stays_and_says_so(self, full: Filed) -> None:
-        change = full.control.save_after(full.control.weight("app/s1", 9, by=ANNA), by=ANNA)
-        assert full.weights()["s1"] == 9
-        assert not change.saved
-        assert change.details[-1].startswith(f"done, but not saved: {full.file} cannot be saved: No space left")
-
     def test_it_works_again_when_there_is_room(self, full: Filed, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ControlError):
             full.control.save(by=ANNA)
@@ -233,20 +227,6 @@ class TestFailing:
         with pytest.raises(ControlError, match="cannot say what runs; nothing was saved"):
             house.control.save(by=ANNA)
         assert house.text == TEXT
-
-
-class TestAtOnce:
-    def test_a_change_that_is_saved_says_so(self, house: Filed) -> None:
-        change = house.control.save_after(house.control.add("app", NEW, by=ANNA), by=ANNA)
-        assert change.saved
-        assert str(change) == "app/s3: added, absent -> 127.0.0.1:9003 weight 1 (change 1)"
-        assert house.text == TEXT + "server s3 = 127.0.0.1:9003\n"
-
-    def test_what_was_so_already_is_saved_too(self, house: Filed) -> None:
-        house.control.weight("app/s1", 5, by=ANNA)
-        change = house.control.save_after(house.control.weight("app/s1", 5, by=BEN), by=BEN)
-        assert str(change) == "app/s1: already weight 5"
-        assert "weight=5" in house.text
 
 
 class TestReopening:
