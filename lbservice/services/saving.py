@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,12 @@ from lbservice.writing import differences, sentence
 
 BACKUP = ".bak"
 """Behind the name of what the file was before."""
+HINTS = {
+    errno.EACCES: "; let the balancer's user write this file, and in {folder}",
+    errno.EPERM: "; let the file belong to the balancer's user and group",
+    errno.EBUSY: "; a file that is mounted cannot be replaced, mount {folder}",
+}
+"""What to do."""
 
 
 def save(loaded: Settings, running: Settings, bounded: Callable[[Settings], Settings]) -> Settings:
@@ -69,7 +76,6 @@ def _write(file: str, text: str, seen: tuple[int, int, int, int]) -> None:
     try:
         replace_file(file, text.encode("utf-8"), backup=BACKUP, seen=seen)
     except OSError as error:
-        where = os.path.dirname(os.path.realpath(file))
-        raise ControlError(
-            f"{file} cannot be saved: {error.strerror}; nothing was changed in it (files are made in {where})"
-        ) from error
+        folder = os.path.dirname(os.path.realpath(file))
+        hint = HINTS.get(error.errno or 0, "").format(folder=folder)
+        raise ControlError(f"{file} cannot be saved: {error.strerror}; nothing was changed in it{hint}") from error

@@ -201,6 +201,25 @@ class TestFailing:
         assert [event["event"] for event in events] == ["save-failed"]
         assert "for anna" in str(formatEvent(events[0]))
 
+    @pytest.mark.parametrize(
+        ("number", "hint"),
+        [
+            (errno.EACCES, "let the balancer's user write this file, and in {folder}"),
+            (errno.EPERM, "let the file belong to the balancer's user and group"),
+            (errno.EBUSY, "a file that is mounted cannot be replaced, mount {folder}"),
+        ],
+    )
+    def test_what_to_do_is_said(self, house: Filed, monkeypatch: pytest.MonkeyPatch, number: int, hint: str) -> None:
+        house.control.weight("app/s1", 5, by=ANNA)
+
+        def fail(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("os.rename", fail)
+        with pytest.raises(ControlError) as caught:
+            house.control.save(by=ANNA)
+        assert str(caught.value).endswith(f"nothing was changed in it; {hint.format(folder=house.file.parent)}")
+
     def test_it_works_again_when_there_is_room(self, full: Filed, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ControlError):
             full.control.save(by=ANNA)
