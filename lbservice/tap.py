@@ -24,6 +24,7 @@ from lbservice.services.openfiles import bounded, most_clients
 from lbservice.services.signals import Signals
 from lbservice.services.stalls import Stalls
 from lbservice.services.startnotes import StartNotes
+from lbservice.services.statefile import StateFile
 
 
 class Options(usage.Options):
@@ -64,11 +65,16 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
     eventlog = EventLog(settings.log, reactor)
     network = Network(reactor, write_through=settings.write_through, splice=settings.splice)
     network.inherited = _inherited()
-    balancer = Balancer(settings, eventlog, network, reactor)
+    state = StateFile(settings.state_file, reactor) if settings.state_file else None
+    balancer = Balancer(state.restore(settings) if state else settings, eventlog, network, reactor)
+    control = Control(balancer, most)
+    control.loaded = settings
     eventlog.setServiceParent(tree)
     StartNotes(settings).setServiceParent(tree)
+    if state is not None:
+        state.attend(control)
+        state.setServiceParent(tree)
     balancer.setServiceParent(tree)
-    control = Control(balancer, most)
     if settings.manhole is not None:
         manhole(settings.manhole, control, reactor).setServiceParent(tree)
     Stalls(reactor).setServiceParent(tree)

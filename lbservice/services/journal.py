@@ -36,6 +36,8 @@ class Journal:
         self._entries: deque[Entry] = deque(maxlen=KEPT)
         self.number = 0
         """Of the last change; whoever has seen it has seen the configuration as it is."""
+        self.listeners: list[Callable[[Change], None]] = []
+        """They are told of each change when it is made."""
 
     def record(self, change: Change, before: Settings, after: Settings) -> Change:
         """Note a change that has been made; with its number."""
@@ -59,7 +61,14 @@ class Journal:
             face=by.face,
             comment=by.comment,
         )
+        for listener in self.listeners:
+            listener(change)
         return change
+
+    def saved(self) -> None:
+        """All that was changed so far is in lb.ini now."""
+        entries = [replace(entry, change=replace(entry.change, saved=True)) for entry in self._entries]
+        self._entries = deque(entries, maxlen=KEPT)
 
     def changes(self, last: int = 20) -> tuple[Change, ...]:
         """The last ones, the newest first."""
@@ -67,9 +76,9 @@ class Journal:
 
     def entry(self, number: int) -> Entry:
         """The change of that number. Raises ControlError."""
+        if type(number) is not int or not 0 < number <= self.number:
+            raise ControlError(f"no change {number!r}; changes() lists them")
         for entry in self._entries:
             if entry.change.number == number:
                 return entry
-        if type(number) is not int or not 0 < number <= self.number:
-            raise ControlError(f"no change {number!r}; changes() lists them")
         raise ControlError(f"change {number} is forgotten: the last {KEPT} are kept")
