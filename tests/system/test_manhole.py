@@ -23,6 +23,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from tests.support.debian import need
 from tests.support.processes import Balancer, free_port, run
 
 pytestmark = pytest.mark.system
@@ -220,7 +221,6 @@ def password_file(folder: Path) -> None:
     path.write_bytes(b"".join(b"%b:%b\n" % (name, HASH) for name in (b"alice", b"ops")))
 
 
-@pytest.mark.skipif(shutil.which("telnet") is None, reason="needs the Debian package telnet")
 class TestTelnet:
     @pytest.fixture
     def port(self) -> int:
@@ -228,6 +228,7 @@ class TestTelnet:
 
     @pytest.fixture
     def balancer(self, tmp_path: Path, port: int) -> Iterator[Balancer]:
+        need("telnet")
         password_file(tmp_path)
         with Balancer(tmp_path, config(f"listen = telnet:127.0.0.1:{port}\npasswords = passwords")) as running:
             yield running
