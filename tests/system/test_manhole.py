@@ -439,7 +439,7 @@ class TestSsh:
         key.chmod(0o644)
         code, output, _ = run([*CLI, "run"], balancer.folder)
         assert code != 0
-        assert "lets others read the private key; run chmod 600 lbservice_host_ed25519" in output
+        assert "lets others read it; run chmod 600 lbservice_host_ed25519" in output
         assert "Traceback" not in output
         key.chmod(0o600)
         balancer.start()
