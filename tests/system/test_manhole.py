@@ -332,7 +332,8 @@ class TestSsh:
             assert person.ends() == 0
         balancer.wait_for_log(re.escape(f"server app/s1 weight set by ops (ssh {fingerprint}) (weight 1 -> weight 5)"))
         balancer.wait_for_log(re.escape(f"shell closed by ops (ssh {fingerprint})"))
-        assert not re.search("kex|auth|channel|warn:|error:", balancer.log()), "conch's own words are no events"
+        log = re.sub(".* everything stood still .*", "", balancer.log())  # on a busy machine
+        assert not re.search("kex|auth|channel|warn:|error:", log), "conch's own words are no events"
         assert (balancer.folder / "known_hosts").read_text().split()[1] == "ssh-ed25519"
 
     def test_control_d_ends_it_with_exit_code_0(self, balancer: Balancer, port: int) -> None:
