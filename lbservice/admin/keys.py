@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lbservice.errors import StartError
+from lbservice.filemode import status_trouble, written_by_others
 
 SIGNATURES = (
     *(b"ssh-ed25519", b"sk-ssh-ed25519@openssh.com", b"sk-ecdsa-sha2-nistp256@openssh.com"),
@@ -52,12 +52,8 @@ def host_key(path: str) -> Key:
     except OSError as error:
         raise StartError(f"[manhole] host-key = {path}: {error.strerror}") from error
     with open(descriptor, "rb") as file:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        if mode & 0o077:
-            raise StartError(
-                f"[manhole] host-key = {path}: mode {mode:04o} lets others read the private key; "
-                f"run chmod 600 {path}, or remove it to get a new one"
-            )
+        if trouble := status_trouble(path, os.fstat(descriptor)):
+            raise StartError(f"[manhole] host-key = {path}: {trouble}, or remove it to get a new one")
         try:
             key: Key = Key.fromString(file.read())
         except Exception as error:  # conch and cryptography raise many kinds
@@ -95,15 +91,12 @@ class AuthorizedKeys:
         """
         try:
             with open(self.path, "rb") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                trouble = written_by_others(self.path, os.fstat(file.fileno()))
                 lines = file.read().splitlines()
         except OSError as error:
             raise StartError(f"[manhole] authorized-keys = {self.path}: {error.strerror}") from error
-        if mode & 0o022:
-            raise StartError(
-                f"[manhole] authorized-keys = {self.path}: mode {mode:04o} lets others add their keys; "
-                f"run chmod go-w {self.path}"
-            )
+        if trouble:
+            raise StartError(f"[manhole] authorized-keys = {self.path}: {trouble}")
         return [key for number, line in enumerate(lines, 1) if (key := self._key(number, line.strip()))]
 
     def _key(self, number: int, line: bytes) -> Key | None:

@@ -168,7 +168,13 @@ class Shell:
     def help(self) -> Text:
         """This list."""
         return Text(
-            "\n".join((*map(self._help_line, VERBS), "Every change takes comment='why', too, for log and journal."))
+            "\n".join(
+                (
+                    *map(self._help_line, VERBS),
+                    "Every change takes comment='why', too, for log and journal.",
+                    "help(lb.add) tells all of a verb; Tab completes names and arguments.",
+                )
+            )
         )
 
     def _help_line(self, verb: str) -> str:

@@ -1,6 +1,7 @@
 """Times in which the reactor stood still, and so all traffic: each one above a tenth of a second is told.
 
-A timer that comes late says so: it costs twenty wake-ups a second, and a request nothing. What was typed at the shell
+A timer that comes late says so: it costs twenty wake-ups a second, a hundred where there is much to do, and a request
+nothing. What was typed at the shell
 is the usual cause, and measured by itself; a policy of one's own, a huge answer or a machine without CPU are others,
 which the CPU time tells apart.
 """
@@ -16,7 +17,7 @@ from twisted.logger import Logger, LogLevel
 
 from lbservice.services.typed import TYPED, Typed
 
-BEAT = 0.05
+IDLE, BUSY = 0.05, 0.01
 """Seconds between two looks; a stall may have begun by so much before the one that was missed."""
 LIMIT = 0.1
 QUIET = 1.0
@@ -34,6 +35,7 @@ class Stalls(Service):
         self._typed = typed
         self._cpu = cpu
         self._timer: Any = None
+        self._inter = IDLE
         self._quiet_until = 0.0
         self._untold = 0
 
@@ -49,25 +51,25 @@ class Stalls(Service):
 
     def _begin(self) -> None:
         if self.running:
-            self._due, self._cpu_before = self._reactor.seconds() + BEAT, self._cpu()
-            self._timer = self._reactor.callLater(BEAT, self._beat)
+            self._due, self._cpu_before = self._reactor.seconds() + self._inter, self._cpu()
+            self._timer = self._reactor.callLater(self._inter, self._beat)
 
     def _beat(self) -> None:
         now, cpu = self._reactor.seconds(), self._cpu()
         typed = self._typed.take()
-        late = now - self._due
+        late, computed = now - self._due, cpu - self._cpu_before
         if typed is not None and typed[0] > LIMIT:
-            self._tell(now, f"{typed[0] * 1000:.0f}", cpu - self._cpu_before, f": {typed[1]} had typed: {typed[2]}")
-        elif late + BEAT > LIMIT:
-            shown = f"{late * 1000:.0f} to {(late + BEAT) * 1000:.0f}"
-            computed = cpu - self._cpu_before
+            self._tell(now, f"{typed[0] * 1000:.0f}", computed, f": {typed[1]} had typed: {typed[2]}")
+        elif late + self._inter > LIMIT:
+            shown = f"{late * 1000:.0f} to {(late + self._inter) * 1000:.0f}"
             if now >= self._quiet_until:
                 # Without CPU time it was the machine's doing: worth knowing, and nobody's fault here.
                 self._tell(now, shown, computed, "", LogLevel.warn if computed > late / 2 else LogLevel.info)
             else:
                 self._untold += 1
-        self._due, self._cpu_before = now + BEAT, cpu
-        self._timer = self._reactor.callLater(BEAT, self._beat)
+        self._inter = BUSY if computed > (late + self._inter) / 4 else IDLE
+        self._due, self._cpu_before = now + self._inter, cpu
+        self._timer = self._reactor.callLater(self._inter, self._beat)
 
     def _tell(self, now: float, took: str, cpu: float, typed: str, level: Any = LogLevel.warn) -> None:
         self.log.emit(

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
+from lbservice.admin import passwords
 from lbservice.admin.passwords import NOBODY, Failures, PasswordFile, Passwords
 from lbservice.errors import StartError
 from tests.admin.fakes import events
@@ -184,3 +185,35 @@ class TestFailures:
 def test_the_hash_of_nobody_is_one_of_bcrypt_that_nothing_has() -> None:
     checked: Any = bcrypt.checkpw(b"", NOBODY.replace(b"$12$", b"$04$"))
     assert checked is False
+
+
+class TestMaking:
+    """`python -m lbservice.admin.passwords NAME`."""
+
+    def make(self, monkeypatch: pytest.MonkeyPatch, *typed: str, name: str = "alice") -> None:
+        answers = iter(typed)
+        monkeypatch.setattr(passwords, "getpass", lambda prompt: next(answers))
+        monkeypatch.setattr("sys.argv", ["passwords", name])
+        passwords.main()
+
+    def test_what_it_prints_is_a_line_of_the_file(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.make(monkeypatch, "open sesame", "open sesame")
+        path.write_text(capsys.readouterr().out)
+        assert bcrypt.checkpw(b"open sesame", PasswordFile(str(path)).read()[b"alice"])
+
+    @pytest.mark.parametrize(
+        ("typed", "name", "said"),
+        [
+            (("open sesame", "open sesam"), "alice", "that was another one"),
+            (("short", "short"), "alice", "8 to 72 bytes"),
+            (("x" * 73, "x" * 73), "alice", "8 to 72 bytes"),
+            ((), "al:ice", "usage"),
+        ],
+    )
+    def test_what_cannot_be(
+        self, monkeypatch: pytest.MonkeyPatch, typed: tuple[str, ...], name: str, said: str
+    ) -> None:
+        with pytest.raises(SystemExit, match=said):
+            self.make(monkeypatch, *typed, name=name)

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 
-from lbservice.services.stalls import BEAT, Stalls
+from lbservice.services.stalls import BUSY, IDLE, Stalls
 from lbservice.services.typed import Typed
 
 
@@ -21,7 +21,7 @@ class Reactor(Clock):
 
     def turns(self, seconds: float) -> None:
         """All is well for that long."""
-        self.pump([BEAT / 4] * round(seconds / BEAT * 4))
+        self.pump([BUSY / 4] * round(seconds / BUSY * 4))
 
     def stalls(self, seconds: float) -> None:
         self.rightNow += seconds
@@ -50,7 +50,7 @@ def told(logged: Any) -> list[tuple[str, str, str]]:
 def test_a_reactor_that_turns_is_not_told_of(house: House) -> None:
     with capturedLogs() as logged:
         for _ in range(1000):
-            house.reactor.advance(BEAT * 0.99)
+            house.reactor.advance(IDLE * 0.99)
     assert logged == []
 
 
@@ -64,6 +64,17 @@ def test_each_one_above_a_tenth_of_a_second_is_told_wherever_it_begins(house: Ho
         assert told(logged), f"one that began {begins} ms after a look"
         low, high = map(int, told(logged)[0][1].split(" to "))
         assert low <= 110 <= high
+
+
+def test_where_there_is_much_to_do_it_looks_more_closely(house: House) -> None:
+    for seconds, expected in ((0.085, 0), (0.105, 1)):
+        with capturedLogs() as logged:
+            for _ in range(100):
+                house.cpu += BUSY
+                house.reactor.advance(BUSY)
+            house.cpu += seconds
+            house.reactor.stalls(seconds)
+        assert len(told(logged)) == expected, told(logged)
 
 
 def test_without_cpu_it_was_the_machine_and_is_no_warning(house: House) -> None:

@@ -10,12 +10,15 @@ import pytest
 PACKAGES = {
     "curl": "curl",
     "halog": "haproxy",
+    "logrotate": "logrotate",
     "openssl": "openssl",
     "redis-benchmark": "redis-tools",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
     "slowhttptest": "slowhttptest",
     "socat": "socat",
+    "systemd-analyze": "systemd",
+    "telnet": "telnet",
     "wrk": "wrk",
 }
 

@@ -23,6 +23,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
+from tests.support.debian import need
 from tests.support.processes import Balancer, free_port, run
 
 pytestmark = pytest.mark.system
@@ -220,7 +221,6 @@ def password_file(folder: Path) -> None:
     path.write_bytes(b"".join(b"%b:%b\n" % (name, HASH) for name in (b"alice", b"ops")))
 
 
-@pytest.mark.skipif(shutil.which("telnet") is None, reason="needs the Debian package telnet")
 class TestTelnet:
     @pytest.fixture
     def port(self) -> int:
@@ -228,6 +228,7 @@ class TestTelnet:
 
     @pytest.fixture
     def balancer(self, tmp_path: Path, port: int) -> Iterator[Balancer]:
+        need("telnet")
         password_file(tmp_path)
         with Balancer(tmp_path, config(f"listen = telnet:127.0.0.1:{port}\npasswords = passwords")) as running:
             yield running
@@ -331,7 +332,8 @@ class TestSsh:
             assert person.ends() == 0
         balancer.wait_for_log(re.escape(f"server app/s1 weight set by ops (ssh {fingerprint}) (weight 1 -> weight 5)"))
         balancer.wait_for_log(re.escape(f"shell closed by ops (ssh {fingerprint})"))
-        assert not re.search("kex|auth|channel|warn:|error:", balancer.log()), "conch's own words are no events"
+        log = re.sub(".* everything stood still .*", "", balancer.log())  # on a busy machine
+        assert not re.search("kex|auth|channel|warn:|error:", log), "conch's own words are no events"
         assert (balancer.folder / "known_hosts").read_text().split()[1] == "ssh-ed25519"
 
     def test_control_d_ends_it_with_exit_code_0(self, balancer: Balancer, port: int) -> None:
@@ -438,7 +440,7 @@ class TestSsh:
         key.chmod(0o644)
         code, output, _ = run([*CLI, "run"], balancer.folder)
         assert code != 0
-        assert "lets others read the private key; run chmod 600 lbservice_host_ed25519" in output
+        assert "lets others read it; run chmod 600 lbservice_host_ed25519" in output
         assert "Traceback" not in output
         key.chmod(0o600)
         balancer.start()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import get
+from tests.support.debian import need
 from tests.support.processes import ROOT, SCRIPTS, TWISTD, Balancer, Server, eventually, free_port, lb_ini, run
 
 pytestmark = pytest.mark.system
@@ -29,9 +30,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (128, 1024))
 os.execv(sys.argv[1], sys.argv[1:])
 """
 
-needs_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs the Debian package systemd")
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-needs_logrotate = pytest.mark.skipif(shutil.which("logrotate") is None, reason="needs the Debian package logrotate")
 
 
 @pytest.fixture
@@ -110,13 +109,12 @@ def test_what_is_no_listener_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in error
 
 
-@needs_analyze
 def test_the_units_are_what_systemd_understands(tmp_path: Path) -> None:
     for name in ("lbservice.service", "lbservice.socket"):
         text = (ROOT / "contrib" / name).read_text().replace("/opt/lbservice/.venv/bin", str(SCRIPTS))
         (tmp_path / name).write_text(text)
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *map(str, sorted(tmp_path.glob("lbservice.*")))],
+        [need("systemd-analyze"), "verify", "--man=no", *map(str, sorted(tmp_path.glob("lbservice.*")))],
         capture_output=True,
         text=True,
         timeout=30,
@@ -125,8 +123,8 @@ def test_the_units_are_what_systemd_understands(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@needs_logrotate
 def test_logrotate_loses_no_line(tmp_path: Path, servers: Servers) -> None:
+    logrotate = need("logrotate")
     port = free_port()
     with Balancer(tmp_path, lb_ini(port, servers)) as balancer:
         text = (ROOT / "contrib" / "lbservice.logrotate").read_text()
@@ -140,7 +138,7 @@ def test_logrotate_loses_no_line(tmp_path: Path, servers: Servers) -> None:
         tmp_path.chmod(0o700)
         get(port)
         balancer.wait_for_access(1)
-        code, _, error = run(["logrotate", "--force", "--state", "state", "rotate"], tmp_path)
+        code, _, error = run([logrotate, "--force", "--state", "state", "rotate"], tmp_path)
         assert (code, error) == (0, "")
         balancer.wait_for_log("log reopened")
         get(port)
