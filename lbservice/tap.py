@@ -74,6 +74,11 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
     if state is not None:
         state.attend(control)
         state.setServiceParent(tree)
+    if settings.admin is not None:
+        from lbservice.admin.api.service import Api  # twisted.web takes its time and memory
+
+        # Before the balancer, and so stopped after it: /ready says no, and sessions can be seen, while it drains.
+        Api(settings.admin, control, reactor).setServiceParent(tree)
     balancer.setServiceParent(tree)
     if settings.manhole is not None:
         manhole(settings.manhole, control, reactor).setServiceParent(tree)

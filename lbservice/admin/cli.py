@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from lbservice import __version__
+from lbservice import __version__, tokens
 from lbservice.admin import client
 from lbservice.config import load
 from lbservice.core.settings import Settings
@@ -84,6 +84,22 @@ def run(file: str) -> None:
     """Run the service in the foreground, as twistd -n loadbalancer --config FILE."""
     command = [*twistd(), "--nodaemon", "--pidfile=", "loadbalancer", "--config", file]
     os.execv(command[0], command)
+
+
+@main.command()
+@click.argument("name")
+@click.argument("level", type=click.Choice(tokens.LEVELS))
+def token(name: str, level: str) -> None:
+    """Make a token for the HTTP API: lbservice token deploy operator
+
+    It is shown once, on standard output. The line for the file that `tokens` in [admin] names goes to standard error.
+    """
+    try:
+        secret, line = tokens.make(name, level)
+    except ValueError:
+        fail(f"{name}: a name has up to 64 letters, digits or any of . _ @ -, and begins with a letter or digit", 2)
+    click.echo(secret)
+    click.echo(f"The line for the file of tokens (mode 0600), which holds no secret:\n{line}", err=True)
 
 
 @main.command()

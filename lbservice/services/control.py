@@ -22,7 +22,7 @@ from lbservice.core.merge import merge
 from lbservice.core.server import MAX_WEIGHT, Admin, Server
 from lbservice.core.settings import ServerSettings, Settings
 from lbservice.editing import edited
-from lbservice.errors import ConfigError, ControlError
+from lbservice.errors import ConfigError, ControlError, InTheWay, NotThere
 from lbservice.proxy.listener import Connection, FrontendFactory
 from lbservice.services.answers import BackendRow, CheckRow, DiffRow, FrontendRow, ServerRow, SessionRow, Stats
 from lbservice.services.balancer import Balancer
@@ -186,7 +186,7 @@ class Control:
         home = self._backend(backend)
         if settings.name in home.servers:
             leaving = " (it is still draining; wait until it is gone)" if home.servers[settings.name].leaving else ""
-            raise ControlError(f"{backend}/{settings.name}: a server of that name exists{leaving}")
+            raise InTheWay(f"{backend}/{settings.name}: a server of that name exists{leaving}")
         with self._noting("added", f"{backend}/{settings.name}", "absent", by) as done:
             server = self.balancer.add_server(home, settings)
             done.after = f"{settings.address} weight {server.weight}"
@@ -250,10 +250,10 @@ class Control:
         entry = self.journal.entry(number)
         running = self.balancer.running_settings
         if entry.before == entry.after:
-            raise ControlError(f"change {number} ({entry.change.verb}) changed no settings; it cannot be undone")
+            raise InTheWay(f"change {number} ({entry.change.verb}) changed no settings; it cannot be undone")
         target, conflicts = merge(entry.after, running, entry.before)
         if conflicts:
-            raise ControlError(f"change {number}: {', '.join(conflicts)} was changed again since; undo that first")
+            raise InTheWay(f"change {number}: {', '.join(conflicts)} was changed again since; undo that first")
         target = self._sound(target, running)
         verb, kind = f"change {number} undone", entry.change.kind
         details = () if kind else tuple(sentence(*each) for each in differences(running, target))
@@ -268,7 +268,7 @@ class Control:
             if f"{factory.name}/{connection.name}" == session:
                 break
         else:
-            raise ControlError(f"no session {session!r}; sessions() lists them")
+            raise NotThere(f"no session {session!r}; sessions() lists them")
         with self._noting("kicked", session, "open", by, kind="session", lasting=False) as done:
             connection.abort()
             done.after = "closed"
@@ -363,7 +363,7 @@ class Control:
             settings = self._bounded(parse(edited("", merged), merged.file))
         except ConfigError as error:
             problems = "; ".join(str(replace(problem, line=0)) for problem in error.problems)
-            raise ControlError(f"it does not go together with what was changed since: {problems}") from error
+            raise InTheWay(f"it does not go together with what was changed since: {problems}") from error
         return replace(settings, **{key: getattr(merged, key) for key in AT_START})
 
     def _bounded(self, settings: Settings) -> Settings:
@@ -413,7 +413,7 @@ class Control:
     def _staying(self, path: str) -> Server:
         server = self._server(path)
         if server.leaving:
-            raise ControlError(f"{path}: being removed; add it again when it is gone")
+            raise InTheWay(f"{path}: being removed; add it again when it is gone")
         return server
 
     def _backend(self, name: str) -> Backend:
@@ -421,7 +421,7 @@ class Control:
             return self.balancer.backends[name]
         except KeyError:
             known = ", ".join(self.balancer.backends)
-            raise ControlError(f"no backend {name!r}; there are: {known}") from None
+            raise NotThere(f"no backend {name!r}; there are: {known}") from None
 
     def _server(self, path: str) -> Server:
         if not isinstance(path, str):
@@ -434,7 +434,7 @@ class Control:
             return home.servers[name]
         except KeyError:
             known = ", ".join(home.servers) or "none"
-            raise ControlError(f"no server {name!r} in backend {backend}; there are: {known}") from None
+            raise NotThere(f"no server {name!r} in backend {backend}; there are: {known}") from None
 
     def _row(self, server: Server, now: float) -> ServerRow:
         history = server.health.history

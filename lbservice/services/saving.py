@@ -13,7 +13,7 @@ from lbservice.atomic import mark, replace_file
 from lbservice.config import parse, read
 from lbservice.core.settings import Settings
 from lbservice.editing import edited
-from lbservice.errors import ConfigError, ControlError
+from lbservice.errors import ConfigError, ControlError, InTheWay
 from lbservice.services.transition import AT_START
 from lbservice.writing import differences, sentence
 
@@ -63,9 +63,7 @@ def _entries(text: str, file: str) -> tuple[tuple[str, str, str], ...]:
 def _refuse_changed(loaded: Settings, present: Settings) -> NoReturn:
     changed = [sentence(*each) for each in differences(loaded, present)]
     what = f" ({'; '.join(changed)})" if changed else ""
-    raise ControlError(
-        f"{loaded.file} was changed since it was read{what}; reload first, which keeps both, and then save"
-    )
+    raise InTheWay(f"{loaded.file} was changed since it was read{what}; reload first, which keeps both, and then save")
 
 
 def _parse(text: str, file: str) -> Settings:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.admin import AdminClient
 from tests.support.client import get
 from tests.support.processes import LBSERVICE, ROOT, Balancer, Server, eventually, free_port, lb_ini, run
 from tests.support.shell import ask
@@ -21,6 +22,7 @@ from tests.support.shell import ask
 pytestmark = pytest.mark.system
 
 TOP = "# Nobody may lose this comment.\n[manhole]\nlisten = unix:run/manhole.sock\n"
+ADMIN = "[admin]\nlisten = unix:run/admin.sock\n"
 SERVERS = ("server s1 = 127.0.0.1:9 no-check weight=1   ; the first", "server s2 = 127.0.0.1:10 no-check")
 
 
@@ -118,17 +120,28 @@ def test_killed_while_it_saves_again_and_again(tmp_path: Path) -> None:
 
 
 def test_two_operators_at_once(tmp_path: Path) -> None:
-    """Each changes other things of the same servers, and saves now and then; a third one edits the file."""
+    """One at the shell, one by the API; each changes other things of the same servers, and saves now and then.
 
-    def operate(verb: str, name: str) -> None:
+    A third one edits the file.
+    """
+
+    def at_the_shell() -> None:
         for number in range(1, 101):
-            ask(tmp_path, f"lb.{verb}('app/s1', {number})\nlb.add('app', '{name}{number}', '127.0.0.1:9')\n")
+            ask(tmp_path, f"lb.weight('app/s1', {number})\nlb.add('app', 'a{number}', '127.0.0.1:9')\n")
             if number % 20 == 0:
                 ask(tmp_path, "lb.save()\n")
 
-    with Balancer(tmp_path, lb_ini(free_port(), SERVERS, top=TOP, backend="check = none")) as balancer:
+    def by_the_api() -> None:
+        api = AdminClient(tmp_path / "run" / "admin.sock")
+        for number in range(1, 101):
+            assert api.ask("POST", "/v1/servers/app/s1/maxconn", {"maxconn": number}).status == 200
+            assert api.ask("POST", "/v1/servers/app", {"name": f"b{number}", "address": "127.0.0.1:9"}).status == 201
+            if number % 20 == 0:
+                assert api.ask("POST", "/v1/save", {}).status == 200
+
+    with Balancer(tmp_path, lb_ini(free_port(), SERVERS, top=ADMIN + TOP, backend="check = none")) as balancer:
         with ThreadPoolExecutor(2) as operators:
-            for done in [operators.submit(operate, "weight", "a"), operators.submit(operate, "maxconn", "b")]:
+            for done in [operators.submit(at_the_shell), operators.submit(by_the_api)]:
                 done.result(40)
         config = tmp_path / "lb.ini"
         config.write_text(config.read_text().replace("127.0.0.1:10 no-check", "127.0.0.1:10 no-check weight=7"))
@@ -145,7 +158,32 @@ def test_two_operators_at_once(tmp_path: Path) -> None:
         assert sorted(added) == sorted(f"{name}{number}" for name in "ab" for number in range(1, 101))
         numbers = [int(number) for number in re.findall(r", change (\d+)", balancer.log())]
         assert numbers == list(range(1, len(numbers) + 1))
-        assert "at the shell" in balancer.log()
+        assert re.search(r"change \d+.*\n.*change \d+", balancer.log())
+
+
+def test_two_operators_who_look_first(tmp_path: Path) -> None:
+    """Each adds one to what he sees. With If-Match nobody writes over what the other one did meanwhile."""
+    refused: list[int] = []
+
+    def operate() -> None:
+        api = AdminClient(tmp_path / "run" / "admin.sock")
+        done = 0
+        while done < 50:
+            seen = api.ask("GET", "/v1/servers/app/s1")
+            wanted = {"weight": seen.json["weight"] + 1}
+            answer = api.ask("POST", "/v1/servers/app/s1/weight", wanted, {"If-Match": seen.fields["etag"]})
+            if answer.status == 200:
+                done += 1
+            else:
+                refused.append(answer.status)
+
+    with Balancer(tmp_path, lb_ini(free_port(), SERVERS, top=ADMIN + TOP)):
+        with ThreadPoolExecutor(2) as operators:
+            for each in [operators.submit(operate), operators.submit(operate)]:
+                each.result(40)
+        assert set(refused) <= {412}
+        seen = AdminClient(tmp_path / "run" / "admin.sock").ask("GET", "/v1/servers/app/s1")
+        assert seen.json["weight"] == 1 + 2 * 50
 
 
 STATE = "[loadbalancer]\nstate-file = run/state.json\n"
