@@ -6,7 +6,7 @@ the `Change`. Asking for what is already so is not an error. Nothing here waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from operator import attrgetter
@@ -52,6 +52,8 @@ class Control:
         self.loaded = balancer.settings
         """What the file said when it was read or written last."""
         self._most_clients = most_clients
+        self.reloading: list[Callable[[bool], None]] = []
+        """Hear True when a reload begins, and False when it is done, well or not."""
 
     # -- questions -------------------------------------------------------------------------
 
@@ -249,6 +251,7 @@ class Control:
         nothing of it stays. Servers that stay keep their health, counters and connections.
         """
         balancer, running = self.balancer, self.balancer.running_settings
+        self._tell_reloading(True)
         try:
             wanted = self._read()
             target, overruled = (wanted, ()) if discard else merge(self.loaded, running, wanted)
@@ -257,10 +260,12 @@ class Control:
             notes = [f"{what}: as the file says, not as it was changed since" for what in overruled]
             notes += [f"kept, though not in the file: {_sentence(*each)}" for each in differences(wanted, target)]
             notes += [f"{key.replace('_', '-')}: from the next start on" for key in at_start(running, target)]
+            transition = balancer.transition(target)
+            changes += transition.renewed
             before = f"{len(changes)} {'difference' if len(changes) == 1 else 'differences'}" if changes else "in force"
             details = (*changes, *notes)
             with self._noting("reloaded", wanted.file, before, by, kind="", lasting=False, details=details) as done:
-                balancer.become(target)
+                transition.commit()
                 self.loaded = wanted
                 done.after = "in force"
         except ControlError as error:
@@ -272,9 +277,15 @@ class Control:
                 error=str(error),
             )
             raise
+        finally:
+            self._tell_reloading(False)
         return done.change
 
     # -- how -------------------------------------------------------------------------------
+
+    def _tell_reloading(self, begins: bool) -> None:
+        for tell in self.reloading:
+            tell(begins)
 
     def _read(self) -> Settings:
         """What the file says now."""
