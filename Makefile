@@ -6,6 +6,7 @@
 #                                                    (FUZZ=20000 examples of each property, FUZZ_ARGS="-k tunnel")
 #   make slow     slow clients, a minute for each attack; needs slowhttptest and a quiet machine
 #   make chaos    servers that die, flap, fail fast, slow down and return, a minute of each kind
+#   make reload   lb.ini is read again each second under load, and servers come and go, a minute of each
 #   make soak     mixed traffic and faults, 30 min   (SOAK_ARGS="--minutes 2")
 #   make check    formatting, lint, types, imports
 #   make bench    beside HAProxy, nginx and Envoy, 20 min; see docs/performance.md
@@ -21,7 +22,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 FUZZ ?= 2000
 
-.PHONY: help demo test fuzz slow chaos soak check bench bench-quick plots format clean
+.PHONY: help demo test fuzz slow chaos reload soak check bench bench-quick plots format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,6 +47,9 @@ slow: .venv/dev
 
 chaos: .venv/dev
 	@CHAOS_SECONDS=60 $(BIN)/python -m pytest tests/system/test_chaos.py -rP $(TEST_ARGS)
+
+reload: .venv/dev
+	@RELOAD_SECONDS=60 RELOAD_ROUNDS=1000 $(BIN)/python -m pytest tests/system/test_reload.py -rP $(TEST_ARGS)
 
 soak: .venv/dev
 	@$(BIN)/python -m tests.soak $(SOAK_ARGS)

@@ -253,6 +253,20 @@ def read(path: str) -> str:
         raise refused(f"cannot be read: {error}") from error
 
 
+def line_of(path: str, section: str, key: str) -> int:
+    """The line of a key in the file at `path`, of its section where it has none; 0 if there is neither."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            sections, _ = ini.read(file.read(), path)
+    except (OSError, ValueError):
+        return 0
+    for found in sections:
+        if found.title == section:
+            entry = found.get(key)
+            return entry.line if entry is not None else found.line
+    return 0
+
+
 def parse(text: str, file: str = "lb.ini", *, policies: Collection[str] = frozenset(POLICIES)) -> Settings:
     """The settings in a text; `file` is its name in messages. Raises ConfigError, and nothing else.
 

@@ -13,6 +13,7 @@ a freed slot goes to the one who is first of those whom it suits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from lbservice.core.events import Access
 from lbservice.core.pick import OK, Outcome, PickInfo, Policy, Result
@@ -177,6 +178,7 @@ class Backend:
         """Is no server left but ejected ones, so that these are used?"""
         self._queue = Queue(len(settings.priority.classes) if settings.priority else 1)
         self._serving = False
+        self._changing = False
         self._emptied = emptied
         self._gone = gone
         self._panicked = panicked
@@ -300,6 +302,16 @@ class Backend:
 
     # -- changing --------------------------------------------------------------------------
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is changed in this context becomes one change: nobody who waits hears of a state in between."""
+        self._changing = True
+        try:
+            yield
+        finally:
+            self._changing = False
+            self.refresh()
+
     def add(self, server: Server) -> None:
         """Take a server in. A name that is taken is the caller's mistake (KeyError)."""
         if server.name in self.servers:
@@ -330,15 +342,20 @@ class Backend:
     def sort(self, names: Iterable[str]) -> None:
         """Servers of these names first, in this order."""
         order = [*names, *self.servers]
-        self.servers = {name: self.servers[name] for name in dict.fromkeys(order) if name in self.servers}
-        self.refresh()
+        servers = {name: self.servers[name] for name in dict.fromkeys(order) if name in self.servers}
+        if list(servers) != list(self.servers):
+            self.servers = servers
+            self.refresh()
 
     def refresh(self) -> None:
         """Health, weight, admin state or membership of a server has changed: decide anew."""
+        if self._changing:
+            return
         before = self.available
         usable = [server for server in self.servers.values() if server.available]
         self.available = tuple(s for s in usable if not s.settings.backup) or tuple(usable)
         panicked, relented = self.panicking, self.relenting
+        self.panicking = False
         if not usable:  # one that fails now and then, and that its checks find well, is better than none
             self.available = tuple(server for server in self.servers.values() if server.wanted and server.well)
         if self.settings.panic:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from lbservice.core.settings import FrontendSettings
 
 
@@ -29,6 +31,7 @@ class Frontend:
 
     __slots__ = (
         "active",
+        "by_address",
         "bytes_out",
         "connections",
         "denied",
@@ -46,6 +49,8 @@ class Frontend:
         self.name = settings.name
         self.process = process
         self.active = 0
+        self.by_address: Counter[str] = Counter()
+        """Connections by the client's neighbourhood, those that `maxconn-per-address` has counted."""
         self.connections = 0
         self.refused = 0
         """Connections that were closed at once (`maxconn-per-address`)."""

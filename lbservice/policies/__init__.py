@@ -33,6 +33,11 @@ POLICIES: dict[str, Callable[[Balance, Seconds, Random, int], Policy]] = {
 }
 
 
+def is_current(policy: Policy, balance: str) -> bool:
+    """Is this policy, which `make` has made, still what `balance` names? A class of the user's own may have changed."""
+    return not isinstance(policy, own.Own) or policy.is_current(spec.read(balance, POLICIES).name)
+
+
 def make(
     balance: str,
     seconds: Seconds,

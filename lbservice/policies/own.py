@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.util import module_from_spec
 from random import Random
 from traceback import extract_tb
+from types import ModuleType
 
 from lbservice.core.clock import Seldom
 from lbservice.core.health import Health
@@ -35,9 +38,18 @@ def find(path: str, seconds: Callable[[], float], random: Random) -> Policy:
     Its constructor gets `seconds` (a call for monotonic seconds) and `random` (a Random), if it has parameters of
     these names.
     """
+    made = find_class(path)
+    try:
+        return construct(made, seconds, random)
+    except FAILURES as error:
+        raise ValueError(f"{made.__name__} cannot be made: {describe(error)}") from error
+
+
+def find_class(path: str) -> type[Policy]:
+    """The class that `package.module:Class` names, as its file has it now. Raises ValueError with a sentence."""
     module_name, _, class_name = path.partition(":")
     try:
-        module = import_module(module_name)
+        module = _module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"there is no module {error.name}; it must be installed, or in the folder of this file"
@@ -52,10 +64,53 @@ def find(path: str, seconds: Callable[[], float], random: Random) -> Policy:
         raise ValueError(f"{module_name} has no {class_name}" + (f"; did you mean '{near}'?" if near else ""))
     if not (isinstance(made, type) and issubclass(made, Policy)):
         raise ValueError(f"{class_name} is no policy; derive it from lbservice.testing.Policy")
+    return made
+
+
+def _module(name: str) -> ModuleType:
+    """The module of that name, imported again if its file is not what it was.
+
+    A new version becomes a module of its own, so that policies which run go on with the old one as it was; and if it
+    cannot be imported, the old one stays. Other modules that it imports are not looked at.
+    """
+    known = sys.modules.get(name)
+    source = _source(known) if known is not None else None
+    if known is None or source is None:
+        module = import_module(name)
+        _sources.setdefault(name, _source(module))
+        return module
+    before = _sources.setdefault(name, source)
+    if source == before:
+        return known
+    again = module_from_spec(known.__spec__)  # type: ignore[arg-type] # _source has looked at it
+    sys.modules[name] = again
     try:
-        return construct(made, seconds, random)
-    except FAILURES as error:
-        raise ValueError(f"{class_name} cannot be made: {describe(error)}") from error
+        # Not by its loader: a file that was written twice in a second could be taken for its earlier byte code.
+        exec(compile(source, known.__file__ or name, "exec", dont_inherit=True), vars(again))
+    except BaseException:
+        sys.modules[name] = known
+        raise
+    package, _, last = name.rpartition(".")
+    if package:
+        setattr(sys.modules[package], last, again)
+    _sources[name] = source
+    return again
+
+
+def _source(module: ModuleType) -> bytes | None:
+    """What its file says now; None if there is no file to be read."""
+    spec_of, file = module.__spec__, module.__file__
+    if spec_of is None or file is None or not file.endswith(".py"):
+        return None
+    try:
+        with open(file, "rb") as stream:
+            return stream.read()
+    except OSError:
+        return None
+
+
+_sources: dict[str, bytes | None] = {}
+"""What the files of users' modules said when they were imported, by the module's name."""
 
 
 def construct(made: Callable[..., Policy], seconds: Callable[[], float], random: Random) -> Policy:
@@ -115,6 +170,10 @@ class Own(Policy):
         self._errors: deque[float] = deque(maxlen=TOO_MANY)
         self._seldom = Seldom(1.0)
         self._given_up = False
+
+    def is_current(self, path: str) -> bool:
+        """Is the policy that it asks of the class that `path` names now? Raises ValueError if there is none."""
+        return type(self._policy) is find_class(path)
 
     @property
     def learns(self) -> bool:

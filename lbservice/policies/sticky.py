@@ -25,6 +25,10 @@ class Sticky(Policy):
         self._servers: dict[bytes, Server] = {}
         self._tokens: dict[Server, bytes] = {}
 
+    def signs_with(self, secret: bytes) -> bool:
+        """Are its cookies made with this secret?"""
+        return self._secret == blake2b(secret, digest_size=32).digest()
+
     def token(self, server: Server) -> bytes:
         """The cookie's value for a server: 32 hexadecimal digits."""
         token = self._tokens.get(server)

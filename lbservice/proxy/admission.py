@@ -94,6 +94,11 @@ class Admission:
             self._relief.cancel()
             self._relief = None
 
+    def review(self) -> None:
+        """Limits, or doors, are not what they were: open what may be open, and close what may not."""
+        self.left()
+        self._close_doors([door for door in self._doors if self._process.full or door.frontend.full])
+
     def came(self, door: Door) -> None:
         """A client has come through it."""
         if self._process.full:

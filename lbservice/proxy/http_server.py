@@ -23,7 +23,7 @@ from lbservice.proxy.exchange import Exchange
 from lbservice.proxy.pace import WATCH, Intake, Uptake
 from lbservice.proxy.splice import LONG
 from lbservice.proxy.sticky import StickyExchange
-from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, hand_on, host_of, port_of, tcp_state, unread
+from lbservice.proxy.transport import TCP_CLOSE, TCP_CLOSE_WAIT, hand_on, host_of, owner_of, port_of, tcp_state, unread
 from lbservice.wire.body import Body, LengthBody, reader
 from lbservice.wire.forwarded import Introduction, said, usable_request_id
 from lbservice.wire.h1 import (
@@ -268,8 +268,11 @@ class HttpServerProtocol(Protocol):
             self._running = False
         if data:
             self._keep(data)
-        if self._eof and self.exchange is None and self._phase is HEAD:
-            self._half_closed()
+        if self._phase is HEAD and self.exchange is None:
+            if self._eof:
+                self._half_closed()
+            elif self.factory.successor is not None:
+                self.hand_over()
 
     def _request(self, head: bytes, rest: bytes, now: float) -> bytes:
         """Begin an exchange; returns the bytes that are not its own."""
@@ -325,9 +328,16 @@ class HttpServerProtocol(Protocol):
             return
         if rest:
             if self._phase is HEAD:  # it was answered in the same moment
-                self._head(rest)
+                self._go_on(rest)
             else:
                 self._keep(rest)
+
+    def _go_on(self, data: bytes) -> None:
+        """The next request, for us, or for whom the connection has just gone over to."""
+        if self._gone:
+            owner_of(self.transport).dataReceived(data)
+        else:
+            self._head(data)
 
     def _feed(self, exchange: Exchange, data: bytes) -> bytes:
         """Pass body bytes on; returns what came behind the body."""
@@ -450,9 +460,7 @@ class HttpServerProtocol(Protocol):
             self._deadline.set(now, self._keep_alive)
             if self._held:
                 self.release()
-            if self._running:
-                return
-            if factory.successor is not None and self.hand_over():
+            if self._running or (factory.successor is not None and self.hand_over()):
                 return
             if self._buffer:
                 self._next()
@@ -483,6 +491,10 @@ class HttpServerProtocol(Protocol):
         transport = self.transport
         transport.unregisterProducer()
         self.factory.parted(self)
+        before, after = self.factory.frontend, successor.frontend
+        if before is not after:  # it has another name now
+            before.active -= 1
+            after.active += 1
         heir: Any = successor.buildProtocol(transport.getPeer())
         hand_on(transport, heir)
         heir.inherit(self, self._buffer)
@@ -492,10 +504,11 @@ class HttpServerProtocol(Protocol):
         """Go on with a connection of another protocol, which has read these bytes of the next request."""
         self.transport, self.connected, self.encrypted = before.transport, 1, before.encrypted
         self._introduce()
-        self.has_asked, self._rested = before.has_asked, before._rested
+        self.has_asked, self._rested, self._began = before.has_asked, before._rested, before._began
         settings, now = self.factory.settings, self.seconds()
-        patience = settings.timeout_keep_alive if self.has_asked else settings.timeout_client_head
-        self._deadline.set(now, max(0.0, self._rested + patience - now))
+        asking = self._began >= 0 or not self.has_asked
+        patience = settings.timeout_client_head if asking else settings.timeout_keep_alive
+        self._deadline.set(now, max(0.0, max(self._rested, self._began) + patience - now))
         self.factory.joined(self)
         if data:
             self._head(data)
@@ -718,6 +731,8 @@ class HttpServerProtocol(Protocol):
             self.exchange.release_server()
         elif self._phase is HEAD:
             self._deadline.set(self.seconds(), self.factory.settings.timeout_keep_alive)
+            if self.factory.successor is not None and self.hand_over():
+                return
             if self._buffer:
                 self._next()
 

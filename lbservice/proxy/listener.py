@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from email.utils import formatdate
+from hashlib import blake2b
 from itertools import count
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from lbservice.core.events import Access
 from lbservice.core.frontend import Frontend
 from lbservice.core.route import Router
 from lbservice.core.server import Server
-from lbservice.core.settings import FrontendSettings
+from lbservice.core.settings import BackendSettings, FrontendSettings
 from lbservice.errors import StartError
 from lbservice.proxy import tls
 from lbservice.proxy.admission import TELL, Admission
@@ -37,7 +37,19 @@ from lbservice.wire.pages import CONTENT_TYPES, Page
 
 Connection = HttpServerProtocol | TcpServerProtocol
 
+MOST = 16 << 20
+"""Bytes of a file that are looked at, to see whether it has changed."""
+
 _log = Logger()
+
+
+def _digest(path: str) -> bytes:
+    """What tells whether a file is what it was; b"" while it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return blake2b(file.read(MOST), digest_size=16).digest()
+    except OSError:
+        return b""
 
 
 class FrontendFactory(ServerFactory):
@@ -75,43 +87,77 @@ class FrontendFactory(ServerFactory):
         self._behind: list[Any] = []
         """For each of its listeners the factory that it talks to: this one, or TLS before it."""
         self._ports: list[Any] = []  # of IListeningPort
+        self._covered: list[tuple[str, int]] = []
+        """Addresses of listeners that it has besides those of its settings, which cover them: see `take_ports`."""
+        self._sources: dict[str, bytes] = {}
+        """What the files that it needs had in them when they were read: a digest of each."""
         self._admission = admission
-        self._by_address: Counter[str] = Counter()
+        self._counts = settings.maxconn_per_address > 0
         self._tell_refused = Seldom(TELL)
         self._empty: Deferred[None] | None = None
 
     # -- listening -------------------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Read all files that it needs. Raises StartError."""
+    def prepare(self, backends: Mapping[str, BackendSettings]) -> None:
+        """Read all files that it needs, with its backends as they will be. Raises StartError."""
+        self._sources = {path: _digest(path) for path in self._files(backends)}  # before they are read: see `renewed`
         for listen in self.settings.listen:
             factory: Any = self
             if listen.tls is not None:
-                factory = tls.listening(_Encrypted(self), listen.tls, self.clock)
+                try:
+                    factory = tls.listening(_Encrypted(self), listen.tls, self.clock)
+                except StartError as error:
+                    raise StartError(f"[frontend {self.name}] listen = {listen.address}: {error}") from error
             self._behind.append(factory)
+
+    def _files(self, backends: Mapping[str, BackendSettings]) -> Iterator[str]:
+        """The files that it needs."""
+        for listen in self.settings.listen:
+            if listen.tls is not None:
+                yield from filter(None, (listen.tls.cert, listen.tls.key))
+
+    @property
+    def renewed(self) -> tuple[str, ...]:
+        """Those of its files that are not any more what they were when they were read."""
+        return tuple(path for path, digest in self._sources.items() if _digest(path) != digest)
 
     def listen(self) -> None:
         """Open every listener of the frontend. Raises CannotListenError or StartError."""
-        self.prepare()
+        self.prepare({name: backend.settings for name, backend in self.backends.items()})
+        self._begin()
         self._ports = [self.open(number) for number in range(len(self.settings.listen))]
         self._admission.add(self)
 
-    def open(self, number: int) -> Any:
-        """A listener, the one of that number in the settings. Raises CannotListenError."""
+    def open(self, number: int, beside: Sequence[Any] = ()) -> Any:
+        """A listener, the one of that number in the settings. Raises CannotListenError.
+
+        `beside` are listeners of ours that hold a part of the address, or all of it and more, and will go.
+        """
         listen = self.settings.listen[number]
+        if beside:
+            return self.network.listen(listen.host, listen.port, self._behind[number], self, beside)
         return self.network.listen(listen.host, listen.port, self._behind[number], self)
+
+    def _begin(self) -> None:
+        """Its backends are as they will be: make what depends on them."""
 
     @property
     def ports(self) -> list[tuple[str, int, Any]]:
         """Host, port and listener of each address."""
-        return [
-            (listen.host, listen.port, port) for listen, port in zip(self.settings.listen, self._ports, strict=False)
-        ]
+        addresses = [*((listen.host, listen.port) for listen in self.settings.listen), *self._covered]
+        return [(host, port, listener) for (host, port), listener in zip(addresses, self._ports, strict=False)]
 
-    def take_ports(self, ports: list[Any]) -> None:
-        """These listeners, one for each address of the settings, are its own from now on."""
-        self._ports = ports
-        for port, factory in zip(ports, self._behind, strict=True):
+    def take_ports(self, ports: list[Any], covered: Sequence[tuple[int, str, int, Any]] = ()) -> None:
+        """These listeners, one for each address of the settings, are its own from now on.
+
+        So are the `covered` ones: number of the address of the settings, host, port, listener. Their clients would come
+        to that address, too, once they were closed; but who is on the way to them in that moment would be refused.
+        """
+        self._begin()
+        self._ports = [*ports, *(listener for *_, listener in covered)]
+        self._covered = [(host, port) for _, host, port, _ in covered]
+        behind = [*self._behind, *(self._behind[number] for number, *_ in covered)]
+        for port, factory in zip(self._ports, behind, strict=True):
             port.factory, port.door = factory, self
             port.startReading()
         self._admission.add(self)
@@ -120,6 +166,10 @@ class FrontendFactory(ServerFactory):
         """It is in force no more; its listeners have been taken. Connections go to the successor, or end when idle."""
         self._ports = []
         self._admission.remove(self)
+        self.follow(successor)
+
+    def follow(self, successor: Self | None) -> None:
+        """Connections of a frontend that has been replaced go to this successor from now on, or end when idle."""
         if successor is None:
             self.stopping = True
         self.successor = successor
@@ -186,7 +236,7 @@ class FrontendFactory(ServerFactory):
     def admits(self, host: str) -> bool:
         """May another client of this address come in (`maxconn-per-address`)?"""
         most = self.settings.maxconn_per_address
-        if not most or self._by_address[neighbourhood(host)] < most or self.trusts(plain_host(host)):
+        if not most or self.frontend.by_address[neighbourhood(host)] < most or self.trusts(plain_host(host)):
             return True
         self.frontend.refused += 1
         if self._tell_refused.now(self.clock.seconds()):
@@ -219,8 +269,8 @@ class FrontendFactory(ServerFactory):
     def joined(self, connection: Connection) -> None:
         """A connection belongs to it from now on."""
         self._connections.add(connection)
-        if self.settings.maxconn_per_address:
-            self._by_address[neighbourhood(connection.host)] += 1
+        if self._counts:
+            self.frontend.by_address[neighbourhood(connection.host)] += 1
 
     def closed(self, connection: Connection) -> None:
         """A client's connection has ended."""
@@ -231,11 +281,11 @@ class FrontendFactory(ServerFactory):
     def parted(self, connection: Connection) -> None:
         """A connection belongs to it no more."""
         self._connections.discard(connection)
-        if self.settings.maxconn_per_address:
-            home = neighbourhood(connection.host)
-            self._by_address[home] -= 1
-            if not self._by_address[home]:
-                del self._by_address[home]
+        if self._counts:
+            home, counts = neighbourhood(connection.host), self.frontend.by_address
+            counts[home] -= 1
+            if not counts[home]:
+                del counts[home]
         self._tell_if_empty()
 
     def ended(self, access: Access) -> None:
@@ -289,6 +339,8 @@ class HttpFactory(FrontendFactory):
         if self.backend is not None:
             self._reachable.append(self.backend)
         self._rules: Rules | None = None
+
+    def _begin(self) -> None:
         if has_rules(self.settings, self._reachable):
             self._rules = Rules(self.settings, self.frontend, self.backend, self.backends)
 
@@ -297,19 +349,32 @@ class HttpFactory(FrontendFactory):
             return RuledServerProtocol(self, addr, self._rules)
         return HttpServerProtocol(self, addr)
 
-    def prepare(self) -> None:
-        super().prepare()
-        self._read_pages("", self.settings.pages)
-        for backend in self._reachable:
-            self._read_pages(backend.name, backend.settings.pages)
-
-    def _read_pages(self, backend: str, pages: Iterable[tuple[int, str]]) -> None:
-        for status, path in pages:
+    def prepare(self, backends: Mapping[str, BackendSettings]) -> None:
+        super().prepare(backends)
+        for section, backend, status, path in self._paged(backends):
             try:
                 with open(path, "rb") as file:
                     self.pages[backend, status] = Page(CONTENT_TYPES[os.path.splitext(path)[1].lower()], file.read())
             except OSError as error:
-                raise StartError(f"error-page {status}: {path} cannot be read: {error.strerror}") from error
+                raise StartError(f"[{section}] error-page {status} = {path}: {error.strerror}") from error
+
+    def _paged(self, backends: Mapping[str, BackendSettings]) -> Iterator[tuple[str, str, int, str]]:
+        """Section, backend ("": the frontend's own), status and file of each error page."""
+        for status, path in self.settings.pages:
+            yield f"frontend {self.name}", "", status, path
+        for name in self.settings.backends:
+            for status, path in backends[name].pages:
+                yield f"backend {name}", name, status, path
+
+    def _files(self, backends: Mapping[str, BackendSettings]) -> Iterator[str]:
+        yield from super()._files(backends)
+        for *_, path in self._paged(backends):
+            yield path
+
+    def follow(self, successor: Self | None) -> None:
+        if successor is not None and self._rules is not None and successor._rules is not None:
+            successor._rules.inherit(self._rules)
+        super().follow(successor)
 
     def trusts(self, host: str) -> bool:
         """Is this address one of `trusted-proxies`, whose forwarding fields are believed?"""

@@ -133,6 +133,8 @@ class RuledServerProtocol(HttpServerProtocol):
             self._deadline.set(now, self._keep_alive)
         if self._held:
             self.release()
+        if self.factory.successor is not None and not self._running:
+            self.hand_over()
 
     def _behind(self, rest: bytes) -> bytes:
         if self._phase is not BODY:
@@ -153,7 +155,7 @@ class RuledServerProtocol(HttpServerProtocol):
         if self.exchange is not None:
             super()._more_body(data)
         elif (rest := self._behind(data)) and self._phase is HEAD:
-            self._head(rest)
+            self._go_on(rest)
 
 
 class EditedExchange(Exchange):

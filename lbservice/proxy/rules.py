@@ -106,6 +106,11 @@ class Rules:
         self._tell_denied = Seldom(TELL)
         self._tell_limited = Seldom(TELL)
 
+    def inherit(self, before: Rules) -> None:
+        """It takes the place of these: who has used up his requests has done so still."""
+        if self._rate == before._rate:
+            self._limit = before._limit
+
     def judge(self, request: RequestHead, source: str, secure: bool, now: float) -> Destination | Answer:
         """What happens to this request, of the client with the address `source`, which used TLS if it is `secure`."""
         if self._is_let_in is not None and not self._is_let_in(source):

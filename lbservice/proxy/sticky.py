@@ -61,8 +61,8 @@ class StickyExchange(Exchange):
     def _line(self) -> bytes:
         """The field line that is due, or b""."""
         policy, settings = self.backend.policy, self.backend.settings.sticky
-        assert isinstance(policy, Sticky)
-        assert settings is not None
+        if not isinstance(policy, Sticky) or settings is None:
+            return b""  # a reload has switched it off since the request came
         assert self._lease is not None
         token = policy.token(self._lease.server)
         if token == self._cookie:

@@ -87,6 +87,11 @@ def listening(factory: Any, tls: ListenTls, clock: Any, client_ca: str | None = 
     return _Factory(creator, False, factory, clock)
 
 
+def forget_authorities() -> None:
+    """Read the files of `ca=` again when they are needed next."""
+    _client_creator.cache_clear()
+
+
 @lru_cache(maxsize=1024)
 def _client_creator(host: str, tls: ServerTls) -> Any:
     if not tls.verify:

@@ -14,6 +14,7 @@ import select
 import socket
 import struct
 import termios
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 from twisted.internet import main, tcp
@@ -239,6 +240,8 @@ class _Port(tcp.Port):
 
     transport: type[ServerTransport] = ServerTransport
     door: Door | None = None
+    _shares = False
+    _resting = False
 
     def waited_for(self) -> bool:
         """Is a client in the backlog?"""
@@ -246,9 +249,20 @@ class _Port(tcp.Port):
         poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))
 
+    def share(self, yes: bool) -> None:
+        """May another listener of ours, and of this user, have a part of its address? Both must say so."""
+        self._shares = yes
+        if self.connected:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, yes)
+
     def empty(self) -> None:
-        """Accept all who wait, before the listener goes: closing it would reset them."""
-        while self._accepting and self.waited_for():
+        """Accept all who wait, before the listener goes: closing it would reset them.
+
+        Not more than fit into the backlog, and nobody while it is closed (`maxconn`) or open files lack.
+        """
+        for _ in range(BACKLOG // ACCEPTS + 1):
+            if not self._accepting or self._resting or not self.waited_for():
+                return
             self.doRead()
 
     def createInternetSocket(self) -> socket.socket:
@@ -256,6 +270,8 @@ class _Port(tcp.Port):
         tune(skt)
         if self.addressFamily == socket.AF_INET6:
             skt.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        if self._shares:
+            skt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         return cast(socket.socket, skt)
 
     def startReading(self) -> None:
@@ -306,9 +322,11 @@ class _Port(tcp.Port):
         if self.door is not None:
             self.door.lacking(error)
         super().stopReading()
+        self._resting = True
         self.reactor.callLater(REST, self._resume)
 
     def _resume(self) -> None:
+        self._resting = False
         if self.connected and self._accepting and not self.disconnecting:
             super().startReading()
 
@@ -368,15 +386,25 @@ class Network:
         if splice:
             self.pipes = Pipes()
 
-    def listen(self, host: str, port: int, factory: Any, door: Door | None = None) -> Any:
-        """An IListeningPort, listening already; raises CannotListenError. `host` "" is every IPv4 address, "::" all."""
+    def listen(self, host: str, port: int, factory: Any, door: Door | None = None, beside: Sequence[_Port] = ()) -> Any:
+        """An IListeningPort, listening already; raises CannotListenError. `host` "" is every IPv4 address, "::" all.
+
+        `beside` are listeners of ours that may have a part of its address: the kernel prefers the narrower one.
+        """
         listening = _Port(port, factory, BACKLOG, host, self._reactor)
         listening.door = door
         listening.transport = self._server
         if (inherited := self.inherited.pop((host, port), None)) is not None:
             tune(inherited)
             listening._preexistingSocket = inherited
-        listening.startListening()
+        together = (listening, *beside) if beside else ()
+        for each in together:
+            each.share(True)
+        try:
+            listening.startListening()
+        finally:
+            for each in together:
+                each.share(False)  # from now on the address is in use for everybody, as ever
         return listening
 
     def connect(self, host: str, port: int, factory: Any, timeout: float) -> Any:
@@ -393,6 +421,11 @@ def hand_on(transport: Any, heir: Any) -> None:
         transport.wrappedProtocol = heir
     else:
         transport.protocol = heir
+
+
+def owner_of(transport: Any) -> Any:
+    """The protocol that a connection belongs to now."""
+    return transport.wrappedProtocol if hasattr(transport, "wrappedProtocol") else transport.protocol
 
 
 def host_of(address: Any) -> str:

@@ -17,12 +17,13 @@ from twisted.logger import Logger
 from lbservice import policies
 from lbservice.core.agent import Agent
 from lbservice.core.backend import Backend
+from lbservice.core.clock import Timer
 from lbservice.core.frontend import Frontend, Process
 from lbservice.core.health import Health
 from lbservice.core.pick import Policy
 from lbservice.core.server import Admin, Server
 from lbservice.core.settings import BackendSettings, FrontendSettings, ServerSettings, Settings
-from lbservice.errors import StartError
+from lbservice.errors import ControlError, StartError
 from lbservice.policies.sticky import Sticky
 from lbservice.proxy.admission import Admission
 from lbservice.proxy.idle import IdlePool
@@ -37,6 +38,9 @@ from lbservice.services.retrylog import RetryLog
 from lbservice.services.slowstart import SlowStart
 from lbservice.services.transition import Transition, cannot_listen
 from lbservice.values import secret
+
+LOOK = 0.1
+"""Seconds until a look whether still somebody waits for a backend that was removed."""
 
 
 class Balancer(Service):
@@ -73,12 +77,15 @@ class Balancer(Service):
         """Backends whose own policy has failed too often; the next reload gives it another chance."""
         self._former: list[Backend] = []
         """Those that a reload has removed, while they have servers."""
+        self._waits: dict[Backend, Timer] = {}
+        """When those of them are looked at again that somebody waits for."""
         self._began = clock.seconds()
         self._bound = False
+        self._stopping = False
         self._hurry: Deferred[None] = Deferred()
         self._sticky_key = os.urandom(32)
         self.process = Process(settings.maxconn)
-        self._admission = Admission(self.process, self.pool, clock)
+        self.admission = Admission(self.process, self.pool, clock)
         for backend_settings in settings.backends:
             backend = self.make_backend(backend_settings)
             self.add_backend(backend)
@@ -107,9 +114,16 @@ class Balancer(Service):
 
     def become(self, target: Settings) -> None:
         """Run with other settings from now on. Raises ControlError if that cannot be; then nothing has changed."""
+        transition = self.transition(target)
+        transition.commit()
+
+    def transition(self, target: Settings) -> Transition:
+        """What it takes to run with other settings, ready to be committed in this turn. Raises ControlError."""
+        if self._stopping:
+            raise ControlError("the service is stopping; nothing was changed")
         transition = Transition(self, target)
         transition.prepare()
-        transition.commit()
+        return transition
 
     # -- frontends and backends ------------------------------------------------------------
 
@@ -124,12 +138,14 @@ class Balancer(Service):
             self.network,
             self.clock,
             self.eventlog.access,
-            self._admission,
+            self.admission,
             backends,
         )
 
     def retire(self, factory: FrontendFactory, successor: FrontendFactory | None) -> None:
         """A frontend is in force no more: its idle connections go over to its successor, or close; others later."""
+        for earlier in [each for each in self._retired if each.successor is factory]:
+            earlier.follow(successor)  # a chain would hold every one between them
         self._retired.append(factory)
         factory.leave(successor)
         factory.drained().addCallback(lambda _: self._retired.remove(factory))
@@ -157,9 +173,16 @@ class Balancer(Service):
         self.passive.attend(backend)
 
     def remove_backend(self, backend: Backend) -> None:
-        """A backend that no frontend uses any more: its servers finish what they have."""
+        """A backend that no frontend uses any more: its servers finish what they have, and what waits for them."""
         del self.backends[backend.name]
         self._former.append(backend)
+        self._let_go(backend)
+
+    def _let_go(self, backend: Backend) -> None:
+        if backend.waiting and not self._stopping:
+            self._waits[backend] = self.clock.callLater(LOOK, self._let_go, backend)
+            return
+        self._waits.pop(backend, None)
         for server in list(backend):
             self.monitor.forget(server)
             if not server.leaving:
@@ -170,7 +193,7 @@ class Balancer(Service):
         for backend in self._former:
             if not backend.servers and self.backends.get(backend.name) is None:
                 self.passive.dismiss(backend)
-        self._former = [backend for backend in self._former if backend.servers]
+        self._former = [backend for backend in self._former if backend.servers or backend in self._waits]
 
     # -- servers ---------------------------------------------------------------------------
 
@@ -183,20 +206,38 @@ class Balancer(Service):
 
     def make_policy(self, settings: BackendSettings) -> Policy:
         """What chooses among its servers. Raises StartError."""
-        policy = policies.make(
-            settings.balance,
-            self.clock.seconds,
-            self.random,
-            factor=settings.hash_balance_factor,
-            complain=partial(self._policy_fails, settings),
-        )
-        if settings.sticky is None:
-            return policy
         try:
-            key = secret(settings.sticky_key) if settings.sticky_key else self._sticky_key
+            policy = policies.make(
+                settings.balance,
+                self.clock.seconds,
+                self.random,
+                factor=settings.hash_balance_factor,
+                complain=partial(self._policy_fails, settings),
+            )
+        except ValueError as error:
+            raise StartError(f"[backend {settings.name}] balance = {settings.balance}: {error}") from error
+        return policy if settings.sticky is None else Sticky(policy, settings.name, self._secret_of(settings))
+
+    def _secret_of(self, settings: BackendSettings) -> bytes:
+        """What its sticky cookies are made with. Raises StartError."""
+        try:
+            return secret(settings.sticky_key) if settings.sticky_key else self._sticky_key
         except OSError as error:
-            raise StartError(f"[backend {settings.name}] sticky-key = {settings.sticky_key}: {error}") from error
-        return Sticky(policy, settings.name, key)
+            raise StartError(
+                f"[backend {settings.name}] sticky-key = {settings.sticky_key}: {error.strerror}"
+            ) from error
+
+    def is_current(self, backend: Backend) -> bool:
+        """Is its policy what would be made of the same settings now? Files may have changed. Raises StartError."""
+        policy, settings = backend.policy, backend.settings
+        if isinstance(policy, Sticky):
+            if not policy.signs_with(self._secret_of(settings)):
+                return False
+            policy = policy.policy
+        try:
+            return backend.name not in self.given_up and policies.is_current(policy, settings.balance)
+        except ValueError as error:
+            raise StartError(f"[backend {settings.name}] balance = {settings.balance}: {error}") from error
 
     def _policy_fails(self, settings: BackendSettings, why: str, given_up: bool) -> None:
         if given_up:
@@ -388,9 +429,12 @@ class Balancer(Service):
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
+        self._stopping = True
         self.monitor.stopService()
         self.passive.stop()
         self.slowstart.stop()
+        for timer in self._waits.values():
+            timer.cancel()
         return Deferred.fromCoroutine(self._stop())
 
     def hurry(self) -> None:
@@ -399,7 +443,7 @@ class Balancer(Service):
             self._hurry.callback(None)
 
     async def _stop(self) -> None:
-        active = sum(frontend.active for frontend in self.frontends.values())
+        active = self.process.active
         self.log.info(
             "stopping: {active} connections have up to {grace} to finish",
             event="stopping",

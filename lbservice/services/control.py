@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import wraps
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -44,20 +43,6 @@ class _Doing:
         self.before = self.after = before
 
 
-def _announced(reload: Callable[..., Change]) -> Callable[..., Change]:
-    """Tell `Control.announce` of a reload."""
-
-    @wraps(reload)
-    def told(control: Control, *, discard: bool = False, by: By) -> Change:
-        control.announce(True)
-        try:
-            return reload(control, discard=discard, by=by)
-        finally:
-            control.announce(False)
-
-    return told
-
-
 class Keeper(Protocol):
     """What keeps run-time changes of servers over a restart, while it is `well`."""
 
@@ -78,8 +63,8 @@ class Control:
         self.keeper: Keeper | None = None
         """The state file, if there is one."""
         self._most_clients = most_clients
-        self.announce: Callable[[bool], object] = lambda reloading: None
-        """Is told when a reload begins (True) and is over, however it went."""
+        self.reloading: list[Callable[[bool], None]] = []
+        """Hear True when a reload begins, and False when it is done, well or not."""
 
     # -- questions -------------------------------------------------------------------------
 
@@ -274,7 +259,6 @@ class Control:
             done.after = "closed"
         return done.change
 
-    @_announced
     def reload(self, *, discard: bool = False, by: By) -> Change:
         """Read lb.ini again, and run as it says. Raises ControlError, with file and line, and nothing has changed then.
 
@@ -282,6 +266,7 @@ class Control:
         nothing of it stays. Servers that stay keep their health, counters and connections.
         """
         balancer, running = self.balancer, self.balancer.running_settings
+        self._tell_reloading(True)
         try:
             wanted = self._read()
             target, overruled = (wanted, ()) if discard else merge(self.loaded, running, wanted)
@@ -290,10 +275,12 @@ class Control:
             notes = [f"{what}: as the file says, not as it was changed since" for what in overruled]
             notes += [f"kept, though not in the file: {sentence(*each)}" for each in differences(wanted, target)]
             notes += [f"{key.replace('_', '-')}: from the next start on" for key in at_start(running, target)]
+            transition = balancer.transition(target)
+            changes += transition.renewed
             before = f"{len(changes)} {'difference' if len(changes) == 1 else 'differences'}" if changes else "in force"
             details = (*changes, *notes)
             with self._noting("reloaded", wanted.file, before, by, kind="", lasting=False, details=details) as done:
-                balancer.become(target)
+                transition.commit()
                 self.loaded = wanted
                 if not discard and not any(differences(wanted, target)):  # somebody has written it into the file
                     self.journal.saved()
@@ -307,6 +294,8 @@ class Control:
                 error=str(error),
             )
             raise
+        finally:
+            self._tell_reloading(False)
         return done.change
 
     def save(self, *, by: By) -> Change:
@@ -346,6 +335,10 @@ class Control:
         return done.change
 
     # -- how -------------------------------------------------------------------------------
+
+    def _tell_reloading(self, begins: bool) -> None:
+        for tell in self.reloading:
+            tell(begins)
 
     def _read(self) -> Settings:
         """What the file says now."""

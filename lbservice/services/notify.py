@@ -43,7 +43,7 @@ class Notify(Service):
         super().startService()
         self._reactor.callWhenRunning(self._close_unused)
         if self._address is not None:
-            self._control.announce = self._announce
+            self._control.reloading.append(self._announce)
             self._reactor.callWhenRunning(self._ready)
 
     def stopService(self) -> None:

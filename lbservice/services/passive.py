@@ -45,7 +45,7 @@ class PassiveHealth:
         self._stopped = False
 
     def attend(self, backend: Backend) -> None:
-        """Listen to a backend from now on, if it is configured to be listened to."""
+        """Listen to a backend from now on, as it is configured now."""
         settings = backend.settings
         runs = self._runs[backend.name] = []
         self._outliers.pop(backend.name, None)

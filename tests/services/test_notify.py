@@ -54,7 +54,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[tuple[str, Systemd]]:
 
 def control() -> Any:
     balancer = SimpleNamespace(frontends={"web": None}, process=SimpleNamespace(maxconn=480))
-    return SimpleNamespace(balancer=balancer, announce=lambda reloading: None)
+    return SimpleNamespace(balancer=balancer, reloading=[])
 
 
 def test_a_life(place: tuple[str, Systemd]) -> None:
@@ -64,8 +64,8 @@ def test_a_life(place: tuple[str, Systemd]) -> None:
     notify.startService()
     assert systemd.heard() == [f"READY=1\nMAINPID={os.getpid()}\nSTATUS=1 frontends, at most 480 connections"]
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    verbs.announce(True)
-    verbs.announce(False)
+    [tell(True) for tell in verbs.reloading]
+    [tell(False) for tell in verbs.reloading]
     reloading, ready = systemd.heard()
     match = re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=(\d+)", reloading)
     assert match
@@ -102,5 +102,5 @@ def test_nobody_listens_and_nothing_happens(address: str) -> None:
     verbs = control()
     notify = Notify(verbs, Reactor(), {"NOTIFY_SOCKET": address})
     notify.startService()
-    verbs.announce(True)
+    [tell(True) for tell in verbs.reloading]
     notify.stopService()

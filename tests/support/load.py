@@ -18,11 +18,20 @@ class Load:
     `errors`, one text for each request that got no whole response. A connection that the balancer
     closes with notice is opened again; one that it closes without is an error.
 
+    Without `keep_alive` each request has a connection of its own, and says so.
+
     A `{}` in `target` is the number of the request; `failed` has the numbers of those that got no 200.
     """
 
     def __init__(
-        self, port: int, *, clients: int = 100, pause: float = 0.05, target: str = "/", method: str = "GET"
+        self,
+        port: int,
+        *,
+        clients: int = 100,
+        pause: float = 0.05,
+        target: str = "/",
+        method: str = "GET",
+        keep_alive: bool = True,
     ) -> None:
         self.statuses: Counter[int] = Counter()
         self.served_by: Counter[str] = Counter()
@@ -33,7 +42,9 @@ class Load:
         self._clients = clients
         self._pause = pause
         body = "Content-Length: 0\r\n" if method == "POST" else ""
-        self._request = f"{method} {target} HTTP/1.1\r\nHost: test\r\n{body}\r\n"
+        close = "" if keep_alive else "Connection: close\r\n"
+        self._request = f"{method} {target} HTTP/1.1\r\nHost: test\r\n{close}{body}\r\n"
+        self._keep_alive = keep_alive
         self._numbers = count()
         self._stopping = False
         self._thread = Thread(target=self._run, name="load")
@@ -74,6 +85,8 @@ class Load:
                 continue
             try:
                 while not self._stopping and await asyncio.wait_for(self._exchange(reader, writer), 10):
+                    await asyncio.sleep(self._pause)
+                if not self._keep_alive:
                     await asyncio.sleep(self._pause)
             except (OSError, ValueError, asyncio.IncompleteReadError, TimeoutError) as error:
                 self.errors.append(repr(error))
