@@ -57,6 +57,12 @@ def control() -> Any:
     return SimpleNamespace(balancer=balancer, reloading=[])
 
 
+def say(verbs: Any, reloading: bool) -> None:
+    """A reload begins, or is over."""
+    for tell in verbs.reloading:
+        tell(reloading)
+
+
 def test_a_life(place: tuple[str, Systemd]) -> None:
     address, systemd = place
     verbs = control()
@@ -64,8 +70,8 @@ def test_a_life(place: tuple[str, Systemd]) -> None:
     notify.startService()
     assert systemd.heard() == [f"READY=1\nMAINPID={os.getpid()}\nSTATUS=1 frontends, at most 480 connections"]
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    [tell(True) for tell in verbs.reloading]
-    [tell(False) for tell in verbs.reloading]
+    say(verbs, True)
+    say(verbs, False)
     reloading, ready = systemd.heard()
     match = re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=(\d+)", reloading)
     assert match
@@ -102,5 +108,5 @@ def test_nobody_listens_and_nothing_happens(address: str) -> None:
     verbs = control()
     notify = Notify(verbs, Reactor(), {"NOTIFY_SOCKET": address})
     notify.startService()
-    [tell(True) for tell in verbs.reloading]
+    say(verbs, True)
     notify.stopService()
