@@ -134,10 +134,10 @@ class TestChanges:
             ("nope", {"name": "s3", "address": "127.0.0.1:1"}, 404, "no backend 'nope'"),
             ("app/s1/weight", {"weight": 257}, 422, "weight: 257 is more than 256"),
             ("app/s1/weight", {"weight": -1}, 422, "weight: -1 is less than 0"),
-            ("app/s1/weight", {"weight": 1.0}, 400, "weight: give a integer, not 1.0"),
-            ("app/s1/weight", {"weight": True}, 400, "weight: give a integer, not True"),
+            ("app/s1/weight", {"weight": 1.0}, 400, "weight: give a whole number, not 1.0"),
+            ("app/s1/weight", {"weight": True}, 400, "weight: give a whole number, not True"),
             ("app/s1/weight", {}, 400, "weight is missing"),
-            ("app/s1/maxconn", {"maxconn": "1"}, 400, "maxconn: give a integer, not '1'"),
+            ("app/s1/maxconn", {"maxconn": "1"}, 400, "maxconn: give a whole number, not '1'"),
             ("app/s1/address", {"address": "1.2.3.4"}, 422, "address '1.2.3.4': "),
             ("app/s1/drain", {"coment": "x"}, 400, "'coment' is no field here; there are: comment"),
             ("app/s1/drain", {"comment": None}, 400, "comment: give a string, not None"),
@@ -334,8 +334,8 @@ class TestBounds:
     def test_a_head_that_is_too_large(self, api: ApiHouse) -> None:
         for head in (b"X: " + b"x" * 20000, b"\r\n".join(b"X%d: x" % number for number in range(200))):
             wire = api.raw(b"GET /v1/stats HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n")
-            assert wire.value().startswith(b"HTTP/1.1 400") or wire.disconnecting
-            assert b"uptime" not in wire.value()
+            assert wire.value()[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431")
+            assert wire.disconnecting
 
     def test_a_request_that_takes_its_time(self, api: ApiHouse) -> None:
         channel, wire = api.connect()

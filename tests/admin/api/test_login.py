@@ -46,15 +46,12 @@ def guarded(control: FakeControl, path: Path) -> Iterator[ApiHouse]:
 
 class TestTokens:
     def test_each_level_may_what_it_may(self, guarded: ApiHouse) -> None:
-        asked = [
+        asked: list[tuple[str, str, Any]] = [
             ("GET", "/v1/servers", None),
             ("POST", "/v1/servers/app/s1/drain", {}),
             ("POST", "/v1/changes/1/undo", {}),
         ]
-        statuses = {
-            level: [guarded.ask(*each, bearer(level)).status for each in asked]  # type: ignore[arg-type]
-            for level in tokens.LEVELS
-        }
+        statuses = {level: [guarded.ask(*each, bearer(level)).status for each in asked] for level in tokens.LEVELS}
         assert statuses == {"viewer": [200, 403, 403], "operator": [200, 200, 403], "admin": [200, 200, 200]}
 
     def test_its_name_and_where_it_came_from_are_in_the_journal(self, guarded: ApiHouse) -> None:
@@ -73,6 +70,7 @@ class TestTokens:
             "Bearer " + tokens.parse(MADE["admin"][1])[0].digest,
             "Bearer \xff",
         ],
+        ids=["none", "empty", "short", "longer", "basic", "bare", "its hash", "no text"],
     )
     def test_who_has_none_waits_and_is_told_so_and_the_log_too(
         self, guarded: ApiHouse, control: FakeControl, authorization: str
