@@ -15,6 +15,8 @@ from lbservice.errors import NotThere
 
 KEPT = 500
 """Changes that are remembered."""
+TOLD = 50
+"""Details of one change that the log has; the answer has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,11 @@ class Journal:
         by = change.by
         kind = f"{change.kind} " if change.kind else ""
         why = ": {comment}" if by.comment else ""
-        if change.details:
-            why += "; " + "; ".join(detail.replace("{", "{{").replace("}", "}}") for detail in change.details)
+        details = [detail.replace("{", "{{").replace("}", "}}") for detail in change.details[:TOLD]]
+        if len(change.details) > TOLD:
+            details.append(f"and {len(change.details) - TOLD} more")
+        if details:
+            why += "; " + "; ".join(details)
         self.log.info(
             f"{kind}{{target}} {{verb}} by {{actor}} ({{before}} -> {{after}}), change {{number}}{why}",
             event="change",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,14 @@ class TestSaving:
             f"{house.file} saved by anna (1 difference -> saved), change 2: for good;"
             " [backend app] server s1: 127.0.0.1:9001 weight=2 -> 127.0.0.1:9001 weight=5"
         ]
+
+    def test_the_log_has_a_part_of_very_many(self, house: Filed) -> None:
+        for number in range(70):
+            house.control.add("app", replace(NEW, name=f"x{number}"), by=ANNA)
+        with heard("change") as events:
+            change = house.control.save(by=ANNA)
+        assert len(change.details) == 70
+        assert str(formatEvent(events[0])).endswith("server x49: absent -> 127.0.0.1:9003; and 20 more")
 
     def test_the_undo_of_a_reload_is_saved_too(self, house: Filed) -> None:
         house.edit("check = none   ; for now", "retries = 5\ncheck = none   ; for now")
