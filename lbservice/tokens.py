@@ -10,8 +10,9 @@ import hmac
 import os
 import re
 import secrets
-import stat
 from dataclasses import dataclass
+
+from lbservice.filemode import status_trouble
 
 LEVELS = ("viewer", "operator", "admin")
 BYTES = 32
@@ -68,12 +69,12 @@ def read(path: str) -> tuple[Token, ...]:
     """The tokens in a file that only its owner may read. Raises ValueError with what to do."""
     try:
         with open(path, "rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            trouble = status_trouble(path, os.fstat(file.fileno()))
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    if mode & 0o077:
-        raise ValueError(f"{path} has mode {mode:04o}, which lets others in; run chmod 600 {path}")
+    if trouble:
+        raise ValueError(f"{path}: {trouble}")
     if len(data) > LARGEST:
         raise ValueError(f"{path} is larger than {LARGEST} bytes")
     try:

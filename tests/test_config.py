@@ -1259,7 +1259,7 @@ class TestAdmin:
         tokens.write_text("")
         tokens.chmod(0o644)
         found = only(problems(f"{SMALLEST}[admin]\nlisten = *:1\ntokens = {tokens}"))
-        assert found.endswith(f"{tokens} has mode 0644, which lets others in; run chmod 600 {tokens}")
+        assert found.endswith(f"{tokens}: mode 0644 lets others read it; run chmod 600 {tokens}")
 
 
 def test_every_section_and_key_is_in_the_reference() -> None:

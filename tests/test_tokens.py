@@ -71,9 +71,9 @@ class TestFile:
     def test_it_is_for_its_owner_only(self, tmp_path: Path) -> None:
         path = tmp_path / "tokens"
         path.write_text(f"a admin {HASH}")
-        for mode in (0o640, 0o604, 0o660):
+        for mode, what in ((0o644, "read"), (0o604, "read"), (0o660, "change")):
             path.chmod(mode)
-            with pytest.raises(ValueError, match=rf"has mode {mode:04o}, which lets others in; run chmod 600"):
+            with pytest.raises(ValueError, match=rf"mode {mode:04o} lets others {what} it; run chmod 600"):
                 tokens.read(str(path))
         path.chmod(0o600)
         assert tokens.token_file(str(path)) == str(path)

@@ -194,7 +194,7 @@ class TestTcp:
         assert run([*LBSERVICE, "check", "lb.ini"], tmp_path)[0] == 0
         os.chmod(tmp_path / "tokens", 0o644)
         status, _, said = run([*LBSERVICE, "check", "lb.ini"], tmp_path)
-        assert (status, "tokens has mode 0644, which lets others in; run chmod 600 tokens" in said) == (1, True)
+        assert (status, "tokens: mode 0644 lets others read it; run chmod 600 tokens" in said) == (1, True)
 
     def test_an_address_that_is_taken(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
