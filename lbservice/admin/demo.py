@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from lbservice.admin import client
-from lbservice.admin.cli import twistd
+from lbservice.admin.cli.local import twistd
 
 CONFIG = """\
 [loadbalancer]

@@ -1,0 +1,83 @@
+"""What --wait does: ask again until it is so, or the time is over."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from lbservice.admin.cli.command import Talk
+from lbservice.admin.cli.failure import No
+from lbservice.admin.cli.service import Refused
+from lbservice.admin.table import duration
+
+FIRST, LONGEST = 0.1, 1.0
+"""Seconds between two questions, at first and later."""
+
+
+class Waiting:
+    """One wait of `seconds` at most; `clock` and `sleep` are of the time module, but in tests."""
+
+    def __init__(
+        self,
+        talk: Talk,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.talk = talk
+        self.seconds = seconds
+        self.clock = clock
+        self.sleep = sleep
+
+    def until_idle(self, server: str) -> None:
+        """Until the server has nothing in flight, or is gone. Raises No when it still has something."""
+
+        def question() -> str:
+            row = self._row(server)
+            if row is None or not row["in_flight"]:
+                return ""
+            return f"{row['in_flight']} in flight"
+
+        self._until(question, server, "; it goes on leaving by itself")
+        self.talk.tell(f"{server}: nothing in flight")
+
+    def until_up(self, server: str) -> None:
+        """Until its first check has passed, if it has checks. Raises No when it is still down."""
+
+        def question() -> str:
+            row = self._row(server)
+            if row is None:
+                raise No(f"{server} was removed in the meantime")
+            state, checked = str(row["state"]), row.get("last_check", "-") != "-"
+            if state == "no check" or (checked and state.startswith("UP")):
+                return ""
+            return f"{state}, {row.get('reason') or 'not checked yet'}" if checked else f"{state}, not checked yet"
+
+        self._until(question, server, "")
+        self.talk.tell(f"{server}: up")
+
+    def _row(self, server: str) -> dict[str, Any] | None:
+        try:
+            row: dict[str, Any] = self.talk.service.ask("servers", *server.split("/"))
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+        return row
+
+    def _until(self, question: Callable[[], str], server: str, hint: str) -> None:
+        """Until the question is answered with nothing; what it answers else is what is waited for."""
+        end, pause, shown = self.clock() + self.seconds, FIRST, ""
+        while why := question():
+            left = end - self.clock()
+            if left <= 0:
+                raise No(f"{server}: {why} after {duration(self.seconds)}{hint}")
+            if why != shown and sys.stderr.isatty():
+                click.echo(f"{server}: {why} ...", err=True)
+            shown = why
+            self.sleep(min(pause, left))
+            pause = min(pause * 1.5, LONGEST)
