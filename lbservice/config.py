@@ -17,6 +17,8 @@ from lbservice.core.health import ON_ERROR
 from lbservice.core.passive import ERRORS, LAYERS
 from lbservice.core.pick import NOTHING
 from lbservice.core.settings import (
+    AdminListen,
+    AdminSettings,
     AgentSettings,
     BackendSettings,
     CheckSettings,
@@ -35,6 +37,8 @@ from lbservice.ini import Entry, Section
 from lbservice.phrases import (
     Convert,
     attempt,
+    hosts,
+    parse_admin,
     parse_balance,
     parse_listens,
     parse_manhole,
@@ -54,6 +58,7 @@ from lbservice.routing import (
     parse_refusal,
     parse_route,
 )
+from lbservice.tokens import token_file
 from lbservice.values import (
     bound,
     choice,
@@ -90,6 +95,12 @@ MANHOLE: Keys = {
     "listen": ("listen", parse_manhole),
     "authorized-keys": ("authorized_keys", readable_file),
     "host-key": ("host_key", str),
+}
+
+ADMIN: Keys = {
+    "listen": ("listen", parse_admin),
+    "tokens": ("tokens", token_file),
+    "hosts": ("hosts", hosts),
 }
 
 FRONTEND: Keys = {
@@ -193,6 +204,7 @@ SECTIONS: Mapping[str, Mapping[str, Any]] = {
     "backend": {**BACKEND, **CHECK, **AGENT, **OBSERVE, **OUTLIER, **SERVERS, **EDITS},
     "loadbalancer": LOADBALANCER,
     "manhole": MANHOLE,
+    "admin": ADMIN,
 }
 """The keys of each kind of section."""
 NAMES = ("NAME", "STATUS")
@@ -248,11 +260,12 @@ def parse(text: str, file: str = "lb.ini", *, policies: Collection[str] = frozen
 
     general = [draft.values(LOADBALANCER) for draft in drafts["loadbalancer"]]
     manholes = [_manhole(draft) for draft in drafts["manhole"]]
+    admins = [_admin(draft) for draft in drafts["admin"]]
     backends = [_backend(draft, policies) for draft in drafts["backend"]]
     frontends = [_frontend(draft, [backend.name for backend in backends]) for draft in drafts["frontend"]]
     if not frontends:
         problems.append(Problem(file, 0, "", "", "no [frontend NAME] section; add one with listen and backend"))
-    _refuse_shared_addresses(drafts["manhole"] + drafts["frontend"])
+    _refuse_shared_addresses(drafts["manhole"] + drafts["admin"] + drafts["frontend"])
     for draft, backend in zip(drafts["backend"], backends, strict=True):
         _refuse_http_in_tcp(draft, backend, frontends)
 
@@ -263,6 +276,7 @@ def parse(text: str, file: str = "lb.ini", *, policies: Collection[str] = frozen
         frontends=tuple(frontends),
         backends=tuple(backends),
         manhole=manholes[0] if manholes else None,
+        admin=admins[0] if admins else None,
         entries=tuple((section.title, entry.key, entry.value) for section in sections for entry in section.entries),
         **(general[0] if general else {}),
     )
@@ -278,6 +292,22 @@ def _manhole(draft: _Draft) -> ManholeSettings:
     elif "unix" in address:
         draft.refuse({"authorized-keys", "host-key"}, "only for listen = ssh:HOST:PORT; take it out")
     return ManholeSettings(**address, **values)
+
+
+def _admin(draft: _Draft) -> AdminSettings:
+    values = draft.values(ADMIN)
+    draft.require("listen", "say where, e.g. listen = unix:run/admin.sock")
+    listens: tuple[AdminListen, ...] = values.pop("listen", ())
+    draft.addresses += [(listen.host, listen.port) for listen in listens if listen.unix is None]
+    if not draft.section.get("tokens"):
+        for listen in listens:
+            if not listen.is_local and listen.client_ca is None:
+                draft.refuse({"listen"}, f"{listen.address} can be reached from elsewhere; {ADMIN_NEEDS}")
+    return AdminSettings(listens, **values)
+
+
+ADMIN_NEEDS = "add tokens = FILE (lbservice token makes them), or tls cert=FILE client-ca=FILE"
+"""What lets an address of [admin] be open to more than this machine."""
 
 
 def _frontend(draft: _Draft, backends: Collection[str]) -> FrontendSettings:

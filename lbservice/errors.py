@@ -58,5 +58,13 @@ class ControlError(LbserviceError):
     """An operator asked for what cannot be; nothing was changed."""
 
 
+class NotThere(ControlError):
+    """What was named does not exist."""
+
+
+class InTheWay(ControlError):
+    """What there is, or was changed since, does not go together with what was asked for."""
+
+
 class StartError(LbserviceError):
     """The service cannot start as configured: an address in use, a key file open to others."""

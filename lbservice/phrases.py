@@ -12,7 +12,15 @@ from collections.abc import Callable, Collection, Mapping
 from math import inf
 from typing import Any, TypeVar
 
-from lbservice.core.settings import Listen, ListenTls, PrioritySettings, ServerSettings, ServerTls, StickySettings
+from lbservice.core.settings import (
+    AdminListen,
+    Listen,
+    ListenTls,
+    PrioritySettings,
+    ServerSettings,
+    ServerTls,
+    StickySettings,
+)
 from lbservice.errors import unknown
 from lbservice.policies import own, spec
 from lbservice.values import (
@@ -61,6 +69,7 @@ LISTEN: Options = {
     "cert": ("cert", readable_file),
     "key": ("key", readable_file),
 }
+ADMIN_LISTEN: Options = {**LISTEN, "client-ca": ("client_ca", readable_file)}
 
 STICKY: Options = {
     "httponly": ("httponly", True),
@@ -214,3 +223,48 @@ def parse_manhole(text: str) -> dict[str, Any]:
     if len(rest.encode("utf-8", "replace")) > 100:
         raise ValueError("a socket's path is at most 100 bytes; choose a shorter one")
     return {"unix": rest}
+
+
+def parse_admin(text: str) -> tuple[AdminListen, ...]:
+    """`unix:PATH` or `HOST:PORT [tls cert=FILE [key=FILE] [client-ca=FILE]]`, several with commas between."""
+    mistakes: list[str] = []
+    listens = tuple(_admin_listen(part, mistakes) for part in text.split(","))
+    if mistakes:
+        raise ValueError(*mistakes)
+    if len({listen.address for listen in listens}) < len(listens):
+        raise ValueError("an address is named twice")
+    return listens
+
+
+def _admin_listen(text: str, mistakes: list[str]) -> AdminListen:
+    address, *words = text.split() or [""]
+    if address.startswith("unix:"):
+        path = attempt(socket_path, address, mistakes)
+        if words:
+            mistakes.append(f"a unix socket takes no {words[0]}; write unix:PATH alone")
+        return AdminListen(unix=path)
+    host, port = attempt(listen_address, address, mistakes) or ("", 0)
+    values = _options(words, ADMIN_LISTEN, mistakes)
+    if not values.pop("tls", False):
+        if values:
+            mistakes.append(f"{' and '.join(word.replace('_', '-') for word in values)} without tls; add the word tls")
+        return AdminListen(host=host, port=port)
+    if "cert" not in values:
+        mistakes.append("tls needs a certificate; write tls cert=FILE, a PEM file")
+    client_ca = values.pop("client_ca", None)
+    return AdminListen(None, host, port, ListenTls(**{"cert": ""} | values), client_ca)
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Names as they stand in a Host field, with commas between."""
+    return tuple(host_field(word).lower() for word in text.replace(",", " ").split())
+
+
+def socket_path(text: str) -> str:
+    """The path in `unix:PATH`."""
+    path = text.removeprefix("unix:")
+    if path == text or not path:
+        raise ValueError("write unix:PATH, e.g. unix:run/admin.sock")
+    if len(path.encode("utf-8", "replace")) > 100:
+        raise ValueError("a socket's path is at most 100 bytes; choose a shorter one")
+    return path

@@ -61,8 +61,13 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
     network = Network(reactor, write_through=settings.write_through, splice=settings.splice)
     balancer = Balancer(settings, eventlog, network, reactor)
     eventlog.setServiceParent(tree)
-    balancer.setServiceParent(tree)
     control = Control(balancer, most)
+    if settings.admin is not None:
+        from lbservice.admin.api.service import Api  # twisted.web takes its time and memory
+
+        # Before the balancer, and so stopped after it: /ready says no, and sessions can be seen, while it drains.
+        Api(settings.admin, control, reactor).setServiceParent(tree)
+    balancer.setServiceParent(tree)
     if settings.manhole is not None:
         manhole(settings.manhole, control, reactor).setServiceParent(tree)
     Signals(control, reactor).setServiceParent(tree)

@@ -393,7 +393,7 @@ server s2 127.0.0.1:9003
             ("[backend a b]", "lb.ini:6: [backend a b]: a name is one word of letters, digits and _ . : -"),
             ("[loadbalancer x]", "lb.ini:6: [loadbalancer x]: takes no name; write [loadbalancer]"),
             ("[backend app]", "lb.ini:6: [backend app]: was already given on line 4; keep one of the two"),
-            ("[zzz]", "lb.ini:6: [zzz]: unknown section; one of: backend, frontend, loadbalancer, manhole"),
+            ("[zzz]", "lb.ini:6: [zzz]: unknown section; one of: admin, backend, frontend, loadbalancer, manhole"),
             ("balance =", "lb.ini:6: [backend app] balance: the value after the = is missing"),
             ("balance = ; roundrobin", "lb.ini:6: [backend app] balance: the value after the = is missing"),
             ("= 3", "lb.ini:6: [backend app] = 3: the key before the = is missing"),

@@ -7,41 +7,27 @@ was one (`lbservice shell` does). What came before the first NUL, the greeting, 
 
 from __future__ import annotations
 
-import os
-import pwd
 import socket
-import stat
-import struct
-from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lbservice.admin.session import Session, Terminal, TerminalServer, run_script
-from lbservice.errors import StartError
+from lbservice.admin.socketfile import Port, listen, peer
 from lbservice.services.control import Control
 
 MARK = b"\0"
 LONGEST_SCRIPT = 1024 * 1024
-LONGEST_PATH = 107
-"""Bytes, as unix(7) has it for Linux."""
 
 
 def actor_of(connection: socket.socket) -> str:
     """Who is at the other end, as the kernel saw it connect: `alice (uid 1000) at the shell`."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, uid, _ = struct.unpack("3i", credentials)
-    try:
-        return f"{pwd.getpwuid(uid).pw_name} (uid {uid}) at the shell"
-    except KeyError:
-        return f"uid {uid} at the shell"
+    return f"{peer(connection)} at the shell"
 
 
 @implementer(IHalfCloseableProtocol)
@@ -116,24 +102,6 @@ class DoorFactory(Factory[Door]):
         self.doors: set[Door] = set()
 
 
-class Port(unix.Port):
-    """A unix port that removes its socket file only while that is still its own.
-
-    Twisted's fails, and never reports that it stopped, when somebody has removed the file.
-    """
-
-    def startListening(self) -> None:
-        super().startListening()
-        self.path = os.path.abspath(os.fsdecode(self._bindPath))
-        self.made = os.stat(self.path)
-
-    def connectionLost(self, reason: Failure) -> None:
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(self.path), self.made):
-                os.unlink(self.path)
-        tcp.Port.connectionLost(self, reason)
-
-
 class UnixManhole(Service):
     """Listens on a socket with mode 0600 while it runs; raises StartError if that cannot be."""
 
@@ -145,20 +113,8 @@ class UnixManhole(Service):
 
     def startService(self) -> None:
         """Listen. Not earlier: by now twistd runs as the user that is to own the socket."""
-        if len(os.fsencode(self.path)) > LONGEST_PATH:
-            raise StartError(f"[manhole] listen = unix:{self.path}: too long, a socket's path has {LONGEST_PATH} bytes")
-        make_folder(os.path.dirname(self.path))
-        remove_stale(self.path)
         factory: Any = self.factory  # an IProtocolFactory, which mypy cannot see
-        port = Port(os.fsencode(self.path), factory, mode=0o600, reactor=self.reactor)
-        before = os.umask(0o177)  # so that there is no moment with another mode
-        try:
-            port.startListening()
-        except CannotListenError as error:
-            raise StartError(f"[manhole] listen = unix:{self.path}: {error.socketError}") from error
-        finally:
-            os.umask(before)
-        self.port = port
+        self.port = listen(self.path, factory, self.reactor, "manhole")
         super().startService()
 
     def stopService(self) -> Deferred[None]:
@@ -167,38 +123,3 @@ class UnixManhole(Service):
         for door in list(self.factory.doors):
             door.terminal.loseConnection()
         return maybeDeferred(port.stopListening if port else lambda: None)
-
-
-def make_folder(folder: str) -> None:
-    """The folder of the socket, for its owner only; one that is there is left as it is."""
-    if not folder or os.path.isdir(folder):
-        return
-    before = os.umask(0o077)
-    try:
-        os.makedirs(folder, mode=0o700)
-    except OSError as error:
-        raise StartError(f"[manhole] the folder {folder} cannot be made: {error.strerror}") from error
-    finally:
-        os.umask(before)
-
-
-def remove_stale(path: str) -> None:
-    """Remove the socket that a dead process left. Anything else in its place is a StartError."""
-    try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise StartError(f"[manhole] listen = unix:{path}: is there already and is no socket; move it away")
-    except OSError:
-        return  # nothing there, or nothing to be seen: bind will say so
-    # A lock file with a process id would fool itself where ids repeat, in containers.
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a full backlog is somebody alive, too
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except OSError:
-            pass
-    raise StartError(
-        f"[manhole] listen = unix:{path}: another process is listening there; stop it or choose another path"
-    )

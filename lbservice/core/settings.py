@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 Expected = bytes | re.Pattern[bytes]
 """What must be found somewhere in an answer."""
@@ -358,6 +359,44 @@ class ManholeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminListen:
+    """One address of the API: a `unix` socket's path, or `host` and `port`.
+
+    `client_ca` is a PEM file of authorities; with it clients need a certificate of theirs.
+    """
+
+    unix: str | None = None
+    host: str = ""
+    port: int = 0
+    tls: ListenTls | None = None
+    client_ca: str | None = None
+
+    @property
+    def address(self) -> str:
+        """As it is written in lb.ini."""
+        return f"unix:{self.unix}" if self.unix is not None else Listen(self.host, self.port).address
+
+    @property
+    def is_local(self) -> bool:
+        """Can only this machine reach it? Names are not looked up, so `localhost` alone is one that is."""
+        if self.unix is not None or self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """The `[admin]` section: where the API is, a file of `tokens`, and `hosts` that it may be asked by."""
+
+    listen: tuple[AdminListen, ...]
+    tokens: str | None = None
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A whole lb.ini. `file` is where it was read, for messages; `grace` bounds a stop, in seconds.
 
@@ -374,5 +413,6 @@ class Settings:
     frontends: tuple[FrontendSettings, ...] = ()
     backends: tuple[BackendSettings, ...] = ()
     manhole: ManholeSettings | None = None
+    admin: AdminSettings | None = None
     entries: tuple[tuple[str, str, str], ...] = field(default=(), compare=False, repr=False)
     """What the file says, as it is written there: section ("backend app"), key ("server s1"), value."""

@@ -56,8 +56,11 @@ class _UnverifiedConnections:
         return connection
 
 
-def listening(factory: Any, tls: ListenTls, clock: Any) -> Any:
-    """The factory behind TLS, with the certificate chain of `tls.cert`. Raises StartError for unusable files."""
+def listening(factory: Any, tls: ListenTls, clock: Any, client_ca: str | None = None) -> Any:
+    """The factory behind TLS, with the certificate chain of `tls.cert`. Raises StartError for unusable files.
+
+    With `client_ca`, a PEM file of authorities, clients must have a certificate of theirs.
+    """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
@@ -74,6 +77,12 @@ def listening(factory: Any, tls: ListenTls, clock: Any) -> Any:
         raise StartError(
             f"tls: certificate {tls.cert}{key} cannot be used; both must be PEM, and belong together"
         ) from error
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except (SSL.Error, OSError) as error:
+            raise StartError(f"tls: client-ca {client_ca} cannot be used; it must be PEM") from error
+        context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
     creator: Any = _ServerConnections(context)
     return _Factory(creator, False, factory, clock)
 

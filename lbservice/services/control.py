@@ -20,7 +20,7 @@ from lbservice.core.change import By, Change
 from lbservice.core.merge import merge
 from lbservice.core.server import MAX_WEIGHT, Admin, Server
 from lbservice.core.settings import ServerSettings, Settings
-from lbservice.errors import ConfigError, ControlError
+from lbservice.errors import ConfigError, ControlError, InTheWay, NotThere
 from lbservice.proxy.listener import Connection, FrontendFactory
 from lbservice.services.answers import BackendRow, CheckRow, DiffRow, FrontendRow, ServerRow, SessionRow, Stats
 from lbservice.services.balancer import Balancer
@@ -158,7 +158,7 @@ class Control:
         home = self._backend(backend)
         if settings.name in home.servers:
             leaving = " (it is still draining; wait until it is gone)" if home.servers[settings.name].leaving else ""
-            raise ControlError(f"{backend}/{settings.name}: a server of that name exists{leaving}")
+            raise InTheWay(f"{backend}/{settings.name}: a server of that name exists{leaving}")
         with self._noting("added", f"{backend}/{settings.name}", "absent", by) as done:
             server = self.balancer.add_server(home, settings)
             done.after = f"{settings.address} weight {server.weight}"
@@ -223,7 +223,7 @@ class Control:
         running = self.balancer.running_settings
         target, conflicts = merge(entry.after, running, entry.before)
         if conflicts:
-            raise ControlError(f"change {number}: {', '.join(conflicts)} was changed again since; undo that first")
+            raise InTheWay(f"change {number}: {', '.join(conflicts)} was changed again since; undo that first")
         verb, kind = f"change {number} undone", entry.change.kind
         with self._noting(verb, entry.change.target, entry.change.after, by, kind=kind) as done:
             self.balancer.become(target)
@@ -236,7 +236,7 @@ class Control:
             if f"{factory.name}/{connection.name}" == session:
                 break
         else:
-            raise ControlError(f"no session {session!r}; sessions() lists them")
+            raise NotThere(f"no session {session!r}; sessions() lists them")
         with self._noting("kicked", session, "open", by, kind="session", lasting=False) as done:
             connection.abort()
             done.after = "closed"
@@ -324,7 +324,7 @@ class Control:
     def _staying(self, path: str) -> Server:
         server = self._server(path)
         if server.leaving:
-            raise ControlError(f"{path}: being removed; add it again when it is gone")
+            raise InTheWay(f"{path}: being removed; add it again when it is gone")
         return server
 
     def _backend(self, name: str) -> Backend:
@@ -332,7 +332,7 @@ class Control:
             return self.balancer.backends[name]
         except KeyError:
             known = ", ".join(self.balancer.backends)
-            raise ControlError(f"no backend {name!r}; there are: {known}") from None
+            raise NotThere(f"no backend {name!r}; there are: {known}") from None
 
     def _server(self, path: str) -> Server:
         if not isinstance(path, str):
@@ -345,7 +345,7 @@ class Control:
             return home.servers[name]
         except KeyError:
             known = ", ".join(home.servers) or "none"
-            raise ControlError(f"no server {name!r} in backend {backend}; there are: {known}") from None
+            raise NotThere(f"no server {name!r} in backend {backend}; there are: {known}") from None
 
     def _row(self, server: Server, now: float) -> ServerRow:
         history = server.health.history

@@ -29,6 +29,12 @@ REOPEN = 5.0
 """Seconds between attempts to open a log that could not be opened."""
 
 
+def is_told(event: LogEvent) -> bool:
+    """Is it one for operators: of our own from info on, or any warning or error of the process?"""
+    ours = str(event.get("log_namespace", "")).startswith("lbservice")
+    return bool(event.get("log_level", LogLevel.info) >= (LogLevel.info if ours else LogLevel.warn))
+
+
 @implementer(ILogObserver)
 class EventLog(Service):
     """Owns the file at `path`. `dropped` counts lines that were lost."""
@@ -95,11 +101,10 @@ class EventLog(Service):
             self._write("".join([access_line(access, stamp, offset) for access in pending]), len(pending))
 
     def __call__(self, event: LogEvent) -> None:
-        """ILogObserver: our own events from info on, and any warning or error of the process."""
-        ours = str(event.get("log_namespace", "")).startswith("lbservice")
-        severity = event.get("log_level", LogLevel.info)
-        if severity < (LogLevel.info if ours else LogLevel.warn):
+        """ILogObserver: what is for operators."""
+        if not is_told(event):
             return
+        severity = event.get("log_level", LogLevel.info)
         self.flush()
         when = self._stamp.iso(event.get("log_time", self._wall()))
         text = escape_sentence(formatEvent(event) or "")

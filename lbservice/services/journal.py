@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from lbservice.core.change import Change
 from lbservice.core.settings import Settings
-from lbservice.errors import ControlError
+from lbservice.errors import NotThere
 
 KEPT = 500
 """Changes that are remembered."""
@@ -66,10 +66,10 @@ class Journal:
         return tuple(entry.change for entry in reversed(self._entries))[: max(0, last)]
 
     def entry(self, number: int) -> Entry:
-        """The change of that number. Raises ControlError."""
+        """The change of that number. Raises NotThere."""
         for entry in self._entries:
             if entry.change.number == number:
                 return entry
         if type(number) is not int or not 0 < number <= self.number:
-            raise ControlError(f"no change {number!r}; changes() lists them")
-        raise ControlError(f"change {number} is forgotten: the last {KEPT} are kept")
+            raise NotThere(f"no change {number!r}; changes() lists them")
+        raise NotThere(f"change {number} is forgotten: the last {KEPT} are kept")

@@ -23,6 +23,7 @@ class FakeBalancer:
     def __init__(self) -> None:
         self.clock = Clock()
         self.uptime = 7380.0
+        self.running = True
         self.settings = Settings()
         self.eventlog = SimpleNamespace(dropped=0)
         web = FrontendSettings("web", (Listen("127.0.0.1", 8080),), "app")

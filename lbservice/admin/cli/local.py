@@ -1,4 +1,4 @@
-"""The commands that need no API: run, check, demo, init, shell."""
+"""The commands that need no API: run, check, demo, init, shell, token."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 
 import click
 
+from lbservice import tokens
 from lbservice.admin import client
 from lbservice.admin.cli.command import Command, config_option
-from lbservice.admin.cli.failure import NO, UNREACHABLE
+from lbservice.admin.cli.failure import NO, UNREACHABLE, USAGE
 from lbservice.core.settings import Settings
 from lbservice.errors import ConfigError
 
@@ -104,6 +105,26 @@ def demo(port: int, seconds: float | None) -> None:
     sys.exit(show(port, seconds))
 
 
+@click.command(cls=Command)
+@click.argument("name")
+@click.argument("level", type=click.Choice(tokens.LEVELS))
+def token(name: str, level: str) -> None:
+    """Make a token for the HTTP API, for NAME.
+
+    It is shown once, on standard output. The line for the file that `tokens` in [admin] names goes to standard error.
+
+    \b
+    Example:
+      lbservice token deploy operator > deploy.token
+    """
+    try:
+        secret, line = tokens.make(name, level)
+    except ValueError:
+        fail(f"{name}: a name has up to 64 letters, digits or any of . _ @ -, and begins with a letter or digit", USAGE)
+    click.echo(secret)
+    click.echo(f"The line for the file of tokens (mode 0600), which holds no secret:\n{line}", err=True)
+
+
 def probe_servers(settings: Settings) -> NoReturn:
     """Say what every check says, and end."""
     from twisted.internet.task import react
@@ -166,4 +187,4 @@ def fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-LOCAL = (run, check, demo, init, shell)
+LOCAL = (run, check, demo, init, shell, token)
