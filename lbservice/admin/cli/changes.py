@@ -23,7 +23,7 @@ def kick(talk: Talk, session: str, yes: bool, comment: str | None) -> None:
     frontend, slash, client = session.partition("/")
     if not (frontend and slash and client):
         raise click.BadParameter(f"{session!r}: name it as lbservice sessions does, FRONTEND/ADDRESS:PORT")
-    confirm(f"Kicking {session} cuts its connection; go on", yes)
+    confirm(f"Kicking {session} cuts its connection", yes)
     talk.change(talk.service.change("DELETE", "sessions", frontend, client, comment=comment))
 
 

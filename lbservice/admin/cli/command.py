@@ -168,13 +168,13 @@ timeout_option = click.option(
 )
 
 
-def confirm(question: str, yes: bool) -> None:
-    """Ask before connections are cut; without a terminal nobody can be asked."""
+def confirm(what: str, yes: bool) -> None:
+    """Say what will happen and ask, before connections are cut; without a terminal nobody can be asked."""
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{question[0].lower()}{question[1:]}? There is no terminal to ask at: say --yes")
-    if not click.confirm(f"{question}?", err=True):
+        raise click.UsageError(f"{what}; there is no terminal to ask at, so say --yes")
+    if not click.confirm(f"{what}. Go on?", err=True):
         raise No("nothing was changed")
 
 

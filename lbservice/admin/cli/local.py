@@ -12,10 +12,13 @@ import click
 
 from lbservice import tokens
 from lbservice.admin import client
+from lbservice.admin.cli import show
 from lbservice.admin.cli.command import Command, config_option
-from lbservice.admin.cli.failure import NO, UNREACHABLE, USAGE
+from lbservice.admin.cli.failure import NO, UNREACHABLE, USAGE, No
 from lbservice.core.settings import Settings
 from lbservice.errors import ConfigError
+
+LONGEST_SOURCE = 16 * 1024 * 1024
 
 
 @click.command(cls=Command)
@@ -41,14 +44,22 @@ def check(file: str, probe: bool) -> None:
 
 
 @click.command(cls=Command)
-def init() -> None:
+@click.option("--from", "source", type=click.Path(), metavar="FILE", help="Carry over what can be of a haproxy.cfg.")
+def init(source: str | None) -> None:
     """Print an lb.ini to begin with.
 
+    With --from it does what that haproxy.cfg does, as far as it can. Each line that could not be carried is listed with
+    the reason, on standard error and as a comment at the end.
+
     \b
-    Example:
+    Examples:
       lbservice init > lb.ini
+      lbservice init --from /etc/haproxy/haproxy.cfg > lb.ini
     """
-    click.echo(files("lbservice.admin").joinpath("sample.ini").read_text("utf-8"), nl=False)
+    if source is None:
+        click.echo(files("lbservice.admin").joinpath("sample.ini").read_text("utf-8"), nl=False)
+    else:
+        import_haproxy(source)
 
 
 @click.command(cls=Command)
@@ -123,6 +134,24 @@ def token(name: str, level: str) -> None:
         fail(f"{name}: a name has up to 64 letters, digits or any of . _ @ -, and begins with a letter or digit", USAGE)
     click.echo(secret)
     click.echo(f"The line for the file of tokens (mode 0600), which holds no secret:\n{line}", err=True)
+
+
+def import_haproxy(source: str) -> None:
+    """Print the lb.ini that does the same, and on standard error what it does not do."""
+    from lbservice.admin.haproxy import translate
+
+    try:
+        with open(source, encoding="utf-8", errors="replace") as file:
+            text = file.read(LONGEST_SOURCE)
+    except OSError as error:
+        raise No(f"{source}: {error.strerror}") from None
+    made = translate(text, Path(source).name)
+    for note in made.notes:
+        click.echo(f"{source}: {show.plain(note)}", err=True)
+    click.echo(f"{source}: {made.lost} of its lines could not be carried", err=True)
+    if not made.usable:
+        raise No(f"{source}: nothing is left that could be started; mend what is said above")
+    click.echo(made.text, nl=False)
 
 
 def probe_servers(settings: Settings) -> NoReturn:

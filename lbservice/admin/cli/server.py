@@ -110,7 +110,7 @@ def remove(
       lbservice server remove app/s4 --now --yes
     """
     if now:
-        confirm(f"Removing {server} now cuts off what it has in flight; go on", yes)
+        confirm(f"Removing {server} now cuts off what it has in flight", yes)
     query = {"now": "true"} if now else None
     made = talk.service.change("DELETE", "servers", *server.split("/"), query=query, comment=comment)
     talk.change(made, save=save)
@@ -165,7 +165,7 @@ def maint(talk: Talk, server: str, yes: bool, wait: bool, timeout: float, commen
     """
     backend = server.partition("/")[0]
     if not yes and _is_last(talk, server):
-        confirm(f"{server} is the last server of {backend} that can be used, new requests will get 503; go on", yes)
+        confirm(f"{server} is the last server of {backend} that can be used, new requests will get 503", yes)
     _verb(talk, server, "maint", comment, save)
     if wait:
         Waiting(talk, timeout).until_idle(server)
