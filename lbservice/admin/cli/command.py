@@ -172,10 +172,15 @@ def confirm(what: str, yes: bool) -> None:
     """Say what will happen and ask, before connections are cut; without a terminal nobody can be asked."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not at_terminal():
         raise click.UsageError(f"{what}; there is no terminal to ask at, so say --yes")
     if not click.confirm(f"{what}. Go on?", err=True):
         raise No("nothing was changed")
+
+
+def at_terminal() -> bool:
+    """Is there somebody who can be asked?"""
+    return sys.stdin.isatty()
 
 
 def wants_colour() -> bool | None:

@@ -83,9 +83,10 @@ def _from_url(api: str, token: str, ca: str | None, cert: str | None) -> Place:
     try:
         parts = urlsplit(api)
         host, port = parts.hostname, parts.port
+        good = parts.scheme in ("http", "https") and parts.path in ("", "/") and not parts.query
     except ValueError:
-        host = port = None
-    if parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/") or parts.query:
+        good, host = False, None
+    if not good or not host:
         raise Unreachable(f"--api {api}: write http://HOST:PORT, https://HOST:PORT or unix:PATH")
     tls = parts.scheme == "https"
     return Place(host=host, port=port or (443 if tls else 80), tls=tls, ca=ca, cert=cert, token=token)

@@ -28,6 +28,12 @@ from lbservice.admin.table import cell, duration
 ENTER = "\x1b[?1049h\x1b[?25l"
 LEAVE = "\x1b[?25h\x1b[?1049l"
 HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+COLUMNS = ("server", "address", "state", "weight", "rate/s", "in flight", "requests", "errors", "since", "reason")
+NUMBERS = ("weight", "rate/s", "in flight", "requests", "errors", "since")
+LEAST = ("reason", "since", "address", "errors", "requests", "weight", "in flight", "rate/s", "state", "server")
+"""In this order they go when the screen is narrow."""
+SHORTEST = 10
+"""Characters of a reason that are still worth reading."""
 QUIT = (b"q", b"Q", b"\x03", b"\x04")
 
 
@@ -103,7 +109,6 @@ def frame(before: Look, now: Look, width: int, height: int = 0) -> list[str]:
         # fewer than before: it was started anew in between
         return f"{done / seconds:.1f}" if seconds > 0 and done >= 0 else "-"
 
-    columns = ("server", "address", "state", "weight", "rate/s", "in flight", "requests", "errors", "since", "reason")
     rows = [
         [
             *(cell(row[name]) for name in ("server", "address", "state", "weight")),
@@ -119,25 +124,29 @@ def frame(before: Look, now: Look, width: int, height: int = 0) -> list[str]:
         rows = rows[:room]
     else:
         rest = 0
-    right = [name in ("weight", "rate/s", "in flight", "requests", "errors", "since") for name in columns]
-    lines = [[name.upper() for name in columns], *rows]
-    if width:
-        lines = _cut_to(lines, width)
-    table = show.aligned(lines, right, ("state",), columns)
+    columns, lines = _fitting([list(COLUMNS), *rows], width)
+    table = show.aligned(
+        [[name.upper() for name in columns], *lines], [name in NUMBERS for name in columns], ("state",), columns
+    )
     more = [f"... and {rest} more; lbservice top BACKEND shows one backend"] if rest else []
-    return [line[:width] if width else line for line in head] + ["", *table, *more]
+    return [*(line[:width] if width else line for line in head), "", *table, *(line[: width or None] for line in more)]
 
 
-def _cut_to(lines: list[list[str]], width: int) -> list[list[str]]:
-    """Cells of the last column get what is left of the line; columns that have no room at all are left out."""
+def _fitting(lines: list[list[str]], width: int) -> tuple[list[str], list[list[str]]]:
+    """The columns that have room, and their cells; the reason is cut first, then whole columns go."""
+    heading, *cells = lines
+    kept = list(range(len(heading)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    while len(widths) > 1 and sum(widths[:-1]) + 2 * (len(widths) - 1) >= width:
-        lines = [[*line[:-2], line[-2]] for line in lines]
-        widths = widths[:-1]
-        if sum(widths) + 2 * (len(widths) - 1) <= width:
-            return lines
-    room = max(1, width - sum(widths[:-1]) - 2 * (len(widths) - 1))
-    return [[*line[:-1], line[-1][:room]] for line in lines]
+    for name in LEAST:
+        spare = width - sum(widths[at] + 2 for at in kept) + 2
+        if not width or spare >= 0:
+            break
+        at = COLUMNS.index(name)
+        if (widths[at] + spare >= SHORTEST and name == "reason") or kept == [at]:
+            widths[at] = max(1, widths[at] + spare)
+            break
+        kept.remove(at)
+    return [heading[at] for at in kept], [[line[at][: widths[at]] for at in kept] for line in cells]
 
 
 def _head(before: Look, now: Look, seconds: float) -> list[str]:

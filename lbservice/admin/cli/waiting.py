@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
+from time import monotonic, sleep
 from typing import Any
 
 import click
@@ -19,19 +19,11 @@ FIRST, LONGEST = 0.1, 1.0
 
 
 class Waiting:
-    """One wait of `seconds` at most; `clock` and `sleep` are of the time module, but in tests."""
+    """One wait of `seconds` at most."""
 
-    def __init__(
-        self,
-        talk: Talk,
-        seconds: float,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
+    def __init__(self, talk: Talk, seconds: float) -> None:
         self.talk = talk
         self.seconds = seconds
-        self.clock = clock
-        self.sleep = sleep
 
     def until_idle(self, server: str) -> None:
         """Until the server has nothing in flight, or is gone. Raises No when it still has something."""
@@ -71,13 +63,13 @@ class Waiting:
 
     def _until(self, question: Callable[[], str], server: str, hint: str) -> None:
         """Until the question is answered with nothing; what it answers else is what is waited for."""
-        end, pause, shown = self.clock() + self.seconds, FIRST, ""
+        end, pause, shown = monotonic() + self.seconds, FIRST, ""
         while why := question():
-            left = end - self.clock()
+            left = end - monotonic()
             if left <= 0:
                 raise No(f"{server}: {why} after {duration(self.seconds)}{hint}")
             if why != shown and sys.stderr.isatty():
                 click.echo(f"{server}: {why} ...", err=True)
             shown = why
-            self.sleep(min(pause, left))
+            sleep(min(pause, left))
             pause = min(pause * 1.5, LONGEST)
