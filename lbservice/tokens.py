@@ -18,7 +18,7 @@ BYTES = 32
 SHORTEST = 22
 """Characters of a token: 128 bits in base64."""
 LARGEST = 1024 * 1024
-_LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._@-]{0,63})\s+([a-z]+)\s+([0-9a-f]{64}|-)")
+_LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._@-]{0,63})[ \t]+([a-z]+)[ \t]+([0-9a-f]{64}|-)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ def make(name: str, level: str) -> tuple[str, str]:
     """A new token, and the line for the file. Raises ValueError for a name that cannot be."""
     token = f"lbs_{secrets.token_urlsafe(BYTES)}"
     line = f"{name} {level} {digest(token)}"
-    parse(line)
+    if not _LINE.fullmatch(line) or level not in LEVELS:
+        raise ValueError(f"{name} {level}: a name has letters, digits and . _ @ -; levels are {', '.join(LEVELS)}")
     return token, line
 
 

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lbservice.config import SECTIONS, load, parse, parse_address, parse_server
+from lbservice.config import ADMIN_NEEDS, SECTIONS, load, parse, parse_address, parse_server
 from lbservice.core.settings import (
+    AdminListen,
+    AdminSettings,
     AgentSettings,
     BackendSettings,
     CheckSettings,
@@ -1183,6 +1185,50 @@ def test_every_example_is_a_good_example(example: Path, tmp_path: Path, monkeypa
 
 def test_the_examples_are_there() -> None:
     assert {"lb.ini", "tcp.ini", "tls.ini"} <= {example.name for example in EXAMPLES}
+
+
+class TestAdmin:
+    def test_all_of_it(self, tmp_path: Path) -> None:
+        tokens = tmp_path / "tokens"
+        tokens.write_text(f"deploy operator {'0' * 64}\n")
+        tokens.chmod(0o600)
+        lines = f"listen = unix:run/a.sock, *:8404 tls cert={__file__} client-ca={__file__}, localhost:8405\n"
+        lines += f"tokens = {tokens}\nhosts = LB.example, admin.example"
+        listens = (
+            AdminListen(unix="run/a.sock"),
+            AdminListen(None, "", 8404, ListenTls(__file__), __file__),
+            AdminListen(host="localhost", port=8405),
+        )
+        assert parse(f"{SMALLEST}[admin]\n{lines}").admin == AdminSettings(
+            listens, str(tokens), ("lb.example", "admin.example")
+        )
+
+    @pytest.mark.parametrize(
+        ("lines", "said"),
+        [
+            ("hosts = a", "[admin] listen: missing; say where, e.g. listen = unix:run/admin.sock"),
+            ("listen = unix:", "write unix:PATH, e.g. unix:run/admin.sock"),
+            (f"listen = unix:{'x' * 101}", "a socket's path is at most 100 bytes; choose a shorter one"),
+            ("listen = unix:a tls", "a unix socket takes no tls; write unix:PATH alone"),
+            ("listen = unix:a, unix:a", "an address is named twice"),
+            (f"listen = 127.0.0.1:1 client-ca={__file__}", "client-ca without tls; add the word tls"),
+            ("listen = 127.0.0.1:1 tls", "tls needs a certificate; write tls cert=FILE, a PEM file"),
+            ("listen = 127.0.0.1:8080", "127.0.0.1:8080 is already listened on by line 2"),
+            ("listen = 10.0.0.1:1", "10.0.0.1:1 can be reached from elsewhere; " + ADMIN_NEEDS),
+            ("listen = [::]:1", "[::]:1 can be reached from elsewhere; " + ADMIN_NEEDS),
+            ("listen = 127.evil.example:1", "127.evil.example:1 can be reached from elsewhere; " + ADMIN_NEEDS),
+            (f"listen = *:1 tls cert={__file__}", "0.0.0.0:1 can be reached from elsewhere; " + ADMIN_NEEDS),
+        ],
+    )
+    def test_mistakes(self, lines: str, said: str) -> None:
+        assert only(problems(f"{SMALLEST}[admin]\n{lines}")).endswith(said)
+
+    def test_a_file_of_tokens_that_others_can_read(self, tmp_path: Path) -> None:
+        tokens = tmp_path / "tokens"
+        tokens.write_text("")
+        tokens.chmod(0o644)
+        found = only(problems(f"{SMALLEST}[admin]\nlisten = *:1\ntokens = {tokens}"))
+        assert found.endswith(f"{tokens} has mode 0644, which lets others in; run chmod 600 {tokens}")
 
 
 def test_every_section_and_key_is_in_the_reference() -> None:

@@ -42,6 +42,9 @@ class FakeBalancer:
     def running_settings(self) -> Settings:
         return Settings()
 
+    def become(self, target: Settings) -> None:
+        """Its settings are never asked for."""
+
     def pardon(self, server: Server, actor: str) -> None:
         """Nobody is out."""
 

@@ -86,6 +86,14 @@ class Channel(HTTPChannel):
         self._forget_deadline()
         super().allContentReceived()
 
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """A line of the head is too long; what follows cannot be told from it."""
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        )
+        self.clearLineBuffer()
+        self.loseConnection()
+
     def loseConnection(self) -> None:
         if self._ending is None:
             self._ending = self.callLater(PATIENCE, self.abort)

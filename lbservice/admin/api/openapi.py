@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from lbservice import __version__
 from lbservice.admin.api.problem import MEDIA_TYPE
-from lbservice.admin.api.route import LONGEST, Field, Level, Route
+from lbservice.admin.api.route import Field, Level, Route
 from lbservice.admin.api.routes import COMMENT, PATH_VALUES, ROUTES
 from lbservice.core.change import Change
 
@@ -194,7 +194,7 @@ _PROBLEM = {
 def _field(field: Field) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": field.kind}
     if field.kind == "string":
-        schema["maxLength"] = LONGEST
+        schema["maxLength"] = field.longest
     if field.least is not None:
         schema["minimum"] = field.least
     if field.most is not None:

@@ -14,7 +14,8 @@ from lbservice.core.change import By
 from lbservice.services.control import Control
 
 LONGEST = 1000
-"""Characters that a text may have."""
+"""Characters that a text may have, if its field does not say."""
+LONGEST_NAME = 200
 
 
 class Level(IntEnum):
@@ -30,7 +31,7 @@ class Level(IntEnum):
 class Field:
     """A value in a path, a query or a body. `kind` is "string", "integer" or "boolean"; a default of None: none.
 
-    `least` and `most` bound an integer; for those Control has the last word, with a better sentence.
+    `least` and `most` bound an integer, `longest` the characters of a string; Control has the last word.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Field:
     default: str | int | bool | None = None
     least: int | None = None
     most: int | None = None
-    pattern: str = ""
+    longest: int = LONGEST
     example: str | int | bool | None = None
 
     def read(self, value: object) -> Any:
@@ -49,12 +50,10 @@ class Field:
         if type(value) is not kinds[self.kind]:
             raise Problem(400, f"{self.name}: give a {self.kind}, not {_shown(value)}")
         if isinstance(value, str):
-            if len(value) > LONGEST:
-                raise Problem(422, f"{self.name}: at most {LONGEST} characters")
+            if len(value) > self.longest:
+                raise Problem(422, f"{self.name}: at most {self.longest} characters")
             if not value.isprintable():
                 raise Problem(422, f"{self.name}: has a control character in it, or another that cannot be printed")
-            if self.pattern and not re.fullmatch(self.pattern, value):
-                raise Problem(422, f"{self.name}: {_shown(value)} is none; {self.about}")
         elif not isinstance(value, bool) and isinstance(value, int):
             if self.least is not None and value < self.least:
                 raise Problem(422, f"{self.name}: {_shown(value)} is less than {self.least}")

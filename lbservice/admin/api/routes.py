@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lbservice.admin.api.route import Call, Field, Level, Route
+from lbservice.admin.api.route import LONGEST_NAME, Call, Field, Level, Route
 from lbservice.config import parse_address, parse_server
 from lbservice.core.change import Change
 from lbservice.errors import ControlError, NotThere
@@ -20,10 +20,15 @@ ADDRESS = Field("address", "HOST:PORT", required=True, example="127.0.0.1:9003")
 PATH_VALUES = {
     field.name: field
     for field in (
-        Field("backend", "A backend's name.", required=True, example="app"),
-        Field("server", "A server's name, without that of its backend.", required=True, example="s1"),
-        Field("frontend", "A frontend's name.", required=True, example="web"),
-        Field("client", "ADDRESS:PORT of a client, as in /v1/sessions.", required=True, example="127.0.0.1:50000"),
+        *(
+            Field(name, about, required=True, longest=LONGEST_NAME, example=example)
+            for name, about, example in (
+                ("backend", "A backend's name.", "app"),
+                ("server", "A server's name, without that of its backend.", "s1"),
+                ("frontend", "A frontend's name.", "web"),
+                ("client", "ADDRESS:PORT of a client, as in /v1/sessions.", "127.0.0.1:50000"),
+            )
+        ),
         Field("number", "A change's number.", "integer", required=True, least=0, example=1),
     )
 }

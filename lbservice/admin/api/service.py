@@ -42,7 +42,8 @@ class Api(Service):
         if self._tokens is not None:
             self._tokens.start()
         try:
-            for listen in self._settings.listen:
+            # What may be taken first: a socket's file is made when nothing else can fail.
+            for listen in sorted(self._settings.listen, key=lambda listen: listen.unix is not None):
                 self.ports.append(self._listen(listen))
         except StartError:
             for port in self.ports:

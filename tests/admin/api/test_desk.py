@@ -334,8 +334,8 @@ class TestBounds:
     def test_a_head_that_is_too_large(self, api: ApiHouse) -> None:
         for head in (b"X: " + b"x" * 20000, b"\r\n".join(b"X%d: x" % number for number in range(200))):
             wire = api.raw(b"GET /v1/stats HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n\r\n")
-            assert wire.value().startswith(b"HTTP/1.1 400") or wire.disconnecting
-            assert b"uptime" not in wire.value()
+            assert wire.value()[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431")
+            assert wire.disconnecting
 
     def test_a_request_that_takes_its_time(self, api: ApiHouse) -> None:
         channel, wire = api.connect()
