@@ -146,9 +146,10 @@ def ready(talk: Talk, server: str, wait: bool, timeout: float, comment: str | No
     Example:
       lbservice server ready app/s1 --wait
     """
-    _verb(talk, server, "ready", comment, save)
+    made = _verb(talk, server, "ready", comment, save)
     if wait:
-        Waiting(talk, timeout).until_up(server)
+        # While it was in maint nobody has asked it, and what was known of it is old.
+        Waiting(talk, timeout).until_up(server, anew=str(made.get("before", "")).startswith("maint"))
 
 
 @server.command()
@@ -213,12 +214,14 @@ def address(talk: Talk, server: str, address: str, comment: str | None, save: bo
     _verb(talk, server, "address", comment, save, address=address)
 
 
-def _verb(talk: Talk, server: str, verb: str, comment: str | None, save: bool, **values: Any) -> None:
-    talk.change(talk.service.change("POST", "servers", *server.split("/"), verb, comment=comment, **values), save=save)
+def _verb(talk: Talk, server: str, verb: str, comment: str | None, save: bool, **values: Any) -> dict[str, Any]:
+    made = talk.service.change("POST", "servers", *server.split("/"), verb, comment=comment, **values)
+    talk.change(made, save=save)
+    return made
 
 
 def _is_last(talk: Talk, server: str) -> bool:
     """Can it be used, and no other one of its backend?"""
     rows = talk.service.ask("servers", backend=server.partition("/")[0])["items"]
-    usable = {row["server"] for row in rows if row["weight"] and str(row["state"]).startswith(("UP", "no check"))}
+    usable = {row["server"] for row in rows if row["weight"] and str(row["state"]).startswith("UP")}
     return usable == {server}

@@ -13,7 +13,7 @@ from lbservice.admin.table import cell
 
 Row = Mapping[str, Any]
 
-GREEN = re.compile(r"UP\b(?! [0-9]+/)|passed|ready|no check")
+GREEN = re.compile(r"UP\b(?! [0-9]+/)|passed|ready")
 YELLOW = re.compile(r"UP [0-9]+/|UP [0-9]+%|DRAIN|MAINT|drain|maint|EJECTED")
 RED = re.compile(r"DOWN|failed")
 

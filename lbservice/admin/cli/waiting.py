@@ -37,20 +37,28 @@ class Waiting:
         self._until(question, server, "; it goes on leaving by itself")
         self.talk.tell(f"{server}: nothing in flight")
 
-    def until_up(self, server: str) -> None:
-        """Until its first check has passed, if it has checks. Raises No when it is still down."""
+    def until_up(self, server: str, *, anew: bool = False) -> None:
+        """Until a check has passed, if it has checks; `anew`: one from now on. Raises No when it is still down."""
+        began = monotonic()
 
         def question() -> str:
             row = self._row(server)
             if row is None:
                 raise No(f"{server} was removed in the meantime")
-            state, checked = str(row["state"]), row.get("last_check", "-") != "-"
-            if state == "no check" or (checked and state.startswith("UP")):
-                return ""
-            return f"{state}, {row.get('reason') or 'not checked yet'}" if checked else f"{state}, not checked yet"
+            state, reason = str(row["state"]), str(row.get("reason", ""))
+            if reason.endswith("not checked"):
+                return "" if state.startswith("UP") else state
+            if row.get("last_check") == "-" or (anew and not self._checked(server, monotonic() - began)):
+                return f"{state}, not checked yet"
+            return "" if state.startswith("UP") else f"{state}, {reason}"
 
         self._until(question, server, "")
         self.talk.tell(f"{server}: up")
+
+    def _checked(self, server: str, seconds: float) -> bool:
+        """Has it been checked in the last so many seconds?"""
+        rows = self.talk.service.ask("servers", *server.split("/"), "health")["items"]
+        return any(row.get("by") == "check" and row["ago"] <= seconds for row in rows)
 
     def _row(self, server: str) -> dict[str, Any] | None:
         try:

@@ -206,7 +206,7 @@ class TestQuestionsBack:
         assert bool(fake.asked) is done
 
     def test_maint_of_one_among_others_is_done_at_once(self, fake: FakeService) -> None:
-        fake.answers["GET /v1/servers?backend=app"] = (200, {"items": [row("app/s1"), row("app/s2", "no check")]})
+        fake.answers["GET /v1/servers?backend=app"] = (200, {"items": [row("app/s1"), row("app/s2", "UP 2/3")]})
         fake.answers["POST /v1/servers/app/s1/maint"] = (200, change())
         assert lbservice("server", "maint", "app/s1").exit_code == 0
 
@@ -249,6 +249,21 @@ class TestWait:
 
     def test_a_server_without_checks_is_up_at_once(self, fake: FakeService, slept: list[float]) -> None:
         fake.answers["POST /v1/servers/app/s1/ready"] = (200, change())
-        fake.answers["GET /v1/servers/app/s1"] = (200, row("app/s1", "no check", last_check="-"))
+        fake.answers["GET /v1/servers/app/s1"] = (200, row("app/s1", reason="not checked", last_check="-"))
         assert lbservice("server", "ready", "app/s1", "--wait").exit_code == 0
         assert slept == []
+
+    def test_after_maint_only_a_new_check_counts(self, fake: FakeService, slept: list[float]) -> None:
+        fake.answers["POST /v1/servers/app/s1/ready"] = (200, change(before="maint"))
+        fake.answers["GET /v1/servers/app/s1"] = (200, row("app/s1"))
+        checks = [[], [{"by": "check", "ago": 500.0}], [{"by": "agent", "ago": 0.0}], [{"by": "check", "ago": 0.05}]]
+        fake.answers["GET /v1/servers/app/s1/health"] = [(200, {"items": items}) for items in checks]
+        result = lbservice("server", "ready", "app/s1", "--wait")
+        assert (result.exit_code, len(slept)) == (0, 3)
+
+    def test_a_server_that_stays_down_is_a_no_with_its_reason(self, fake: FakeService) -> None:
+        fake.answers["POST /v1/servers/app/s1/ready"] = (200, change())
+        fake.answers["GET /v1/servers/app/s1"] = (200, row("app/s1", "DOWN", reason="L4CON refused"))
+        result = lbservice("server", "ready", "app/s1", "--wait")
+        assert result.exit_code == 1
+        assert "app/s1: DOWN, L4CON refused after 1m00s" in result.stderr
