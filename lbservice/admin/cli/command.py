@@ -164,7 +164,7 @@ comment_option = click.option("--comment", metavar="WORDS", help="Why; for the l
 save_option = click.option("--save", is_flag=True, help="Write it into lb.ini, too, so that a restart keeps it.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask whether connections may be cut.")
 timeout_option = click.option(
-    "--timeout", type=Seconds(), default="1m", show_default=True, help="How long --wait waits."
+    "--timeout", metavar="TIME", type=Seconds(), default="1m", show_default=True, help="How long --wait waits."
 )
 
 

@@ -7,11 +7,12 @@ from click.shell_completion import get_completion_class
 
 from lbservice.admin.cli.command import Command
 
+SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_LBSERVICE_COMPLETE"
 
 
 @click.command(cls=Command)
-@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+@click.argument("shell", type=click.Choice(SHELLS), metavar="|".join(SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print what your shell needs to complete commands, options, servers, backends and sessions.

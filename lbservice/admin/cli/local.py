@@ -102,8 +102,10 @@ def run(config: str) -> None:
 
 
 @click.command(cls=Command)
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--seconds", type=click.FloatRange(0), help="End that long after the show; without it, on Ctrl-C.")
+@click.option("--port", default=8080, show_default=True, metavar="PORT", type=click.IntRange(1, 65535), help="Where.")
+@click.option(
+    "--seconds", metavar="N", type=click.FloatRange(0), help="End that long after the show; without it, on Ctrl-C."
+)
 def demo(port: int, seconds: float | None) -> None:
     """See it work: three small servers, a load balancer, some traffic, and what to try next.
 
@@ -118,7 +120,7 @@ def demo(port: int, seconds: float | None) -> None:
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.argument("level", type=click.Choice(tokens.LEVELS))
+@click.argument("level", type=click.Choice(tokens.LEVELS), metavar="|".join(tokens.LEVELS))
 def token(name: str, level: str) -> None:
     """Make a token for the HTTP API, for NAME.
 

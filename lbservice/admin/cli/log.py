@@ -64,6 +64,7 @@ def reopen(talk: Talk, comment: str | None) -> None:
 @click.option(
     "--lines",
     "-n",
+    metavar="N",
     type=click.IntRange(0, 100_000),
     default=10,
     show_default=True,

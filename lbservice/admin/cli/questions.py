@@ -99,7 +99,7 @@ def sessions(talk: Talk, where: str | None) -> None:
 
 
 @click.command(cls=Command)
-@click.option("--last", type=click.IntRange(1, 500), default=20, show_default=True, help="How many.")
+@click.option("--last", metavar="N", type=click.IntRange(1, 500), default=20, show_default=True, help="How many.")
 @talks
 def changes(talk: Talk, last: int) -> None:
     """What was changed since the start, by whom, and why; the newest first.

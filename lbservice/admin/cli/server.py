@@ -55,8 +55,8 @@ def waits(what: str) -> Decorator:
 @click.argument("backend", type=BACKEND)
 @click.argument("name")
 @click.argument("address", metavar="HOST:PORT")
-@click.option("--weight", type=click.IntRange(0, 256), help="Its share of the work; 1 if nothing is said.")
-@click.option("--maxconn", type=click.IntRange(0), help="Requests at a time; 0: no limit.")
+@click.option("--weight", metavar="N", type=click.IntRange(0, 256), help="Its share of the work; 1 if nothing is said.")
+@click.option("--maxconn", metavar="N", type=click.IntRange(0), help="Requests at a time; 0: no limit.")
 @click.option("--backup", is_flag=True, help="Used only when no other server is available.")
 @waits("its first check has passed")
 @changes

@@ -52,8 +52,8 @@ class Look:
 
 @click.command(cls=Command)
 @click.argument("backend", required=False)
-@click.option("--interval", type=Seconds(), default="1s", show_default=True, help="Between two looks.")
-@click.option("--count", type=click.IntRange(1), help="End after so many looks; without a terminal: 1.")
+@click.option("--interval", metavar="TIME", type=Seconds(), default="1s", show_default=True, help="Between two looks.")
+@click.option("--count", metavar="N", type=click.IntRange(1), help="End after so many looks; without a terminal: 1.")
 @talks
 def top(talk: Talk, backend: str | None, interval: float, count: int | None) -> None:
     """A live table of the servers: state, requests a second, in flight, errors. q leaves.
