@@ -84,7 +84,7 @@ def commands(group: click.Group, before: str = "lbservice") -> Iterator[tuple[st
 
 
 def _command(words: str, command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=words)
+    context = click.Context(command, info_name=words, **lbservice.context_settings)
     arguments = " ".join(word for word in command.collect_usage_pieces(context) if word != "[OPTIONS]")
     yield f'.SS "{_escape(f"{words} {arguments}".strip())}"'
     yield from _paragraphs(command.help or "")
