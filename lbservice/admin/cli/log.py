@@ -14,7 +14,7 @@ from lbservice.admin.cli import logline, place, show
 from lbservice.admin.cli.command import Group, Talk, comment_option, talks, where_options
 from lbservice.admin.cli.failure import No
 from lbservice.admin.cli.kinds import Status
-from lbservice.admin.cli.logline import Filter, Line
+from lbservice.admin.cli.logline import Filter
 from lbservice.admin.cli.names import BACKEND, SERVER
 from lbservice.admin.cli.service import Service
 
@@ -109,10 +109,11 @@ def follow(
         return
     path = path or place.beside(config, place.value(config, "loadbalancer", "log") or "load_balancer.log")
     try:
-        last = deque((line for line in _old(path) if wanted.wants(line)), maxlen=lines)
-        _print(last, Filter())
-        if not no_wait:
-            _print(map(logline.read, follow_file(path)), wanted)
+        with Tail(path) as tail:
+            # Filtered before they are counted: the last ten of those that are wanted.
+            _print(deque(filter(wanted.wants, map(logline.read, tail.old())), maxlen=lines), Filter())
+            if not no_wait:
+                _print(map(logline.read, tail.new()), wanted)
     except OSError as error:
         raise No(f"{path}: {error.strerror or error}; --file FILE names the log") from None
     except KeyboardInterrupt:
@@ -131,39 +132,46 @@ def _print(lines: Any, wanted: Filter) -> None:
             click.echo(line.painted())
 
 
-def _old(path: str) -> Iterator[Line]:
-    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
-        while text := file.readline(LONGEST):
-            yield logline.read(text.rstrip("\r\n"))
+class Tail:
+    """The lines of a file that grows, without a gap between old ones and new ones."""
 
+    def __init__(self, path: str, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._path = path
+        self._sleep = sleep
+        self._file = open(path, "rb")  # noqa: SIM115  # another one takes its place on the way
+        self._rest = b""
 
-def follow_file(path: str, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
-    """The lines that come from now on, also to the file that takes this one's place. Never ends by itself."""
-    file = open(path, "rb")  # noqa: SIM115  # another one takes its place on the way
-    try:
-        file.seek(0, os.SEEK_END)
-        rest = b""
+    def __enter__(self) -> Tail:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def old(self) -> Iterator[str]:
+        """Those that are there."""
+        while data := self._file.readline(LONGEST):
+            self._rest += data
+            if self._rest.endswith(b"\n") or len(self._rest) >= LONGEST:
+                yield self._rest.decode("utf-8", "replace").rstrip("\r\n")
+                self._rest = b""
+
+    def new(self) -> Iterator[str]:
+        """Those that come, also to the file that takes this one's place. Never ends by itself."""
         while True:
-            while data := file.readline(LONGEST):
-                rest += data
-                if rest.endswith(b"\n") or len(rest) >= LONGEST:
-                    yield rest.decode("utf-8", "replace").rstrip("\r\n")
-                    rest = b""
-            if _replaced(path, file.fileno()):
-                newer = open(path, "rb")  # noqa: SIM115
-                file.close()
-                file = newer
-            elif os.fstat(file.fileno()).st_size < file.tell():
-                file.seek(0)  # cut to nothing, as copytruncate does
+            yield from self.old()
+            if self._replaced():
+                newer = open(self._path, "rb")  # noqa: SIM115
+                yield from self.old()  # what came between the last look and the renaming
+                self._file.close()
+                self._file = newer
+            elif os.fstat(self._file.fileno()).st_size < self._file.tell():
+                self._file.seek(0)  # cut to nothing, as copytruncate does
             else:
-                sleep(PAUSE)
-    finally:
-        file.close()
+                self._sleep(PAUSE)
 
-
-def _replaced(path: str, descriptor: int) -> bool:
-    """Is there another file of that name by now?"""
-    try:
-        return not os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False  # renamed, and the new one is still to come
+    def _replaced(self) -> bool:
+        """Is there another file of that name by now?"""
+        try:
+            return not os.path.samestat(os.stat(self._path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False  # renamed, and the new one is still to come

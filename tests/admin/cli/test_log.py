@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lbservice.admin.cli import logline
-from lbservice.admin.cli.log import follow_file
+from lbservice.admin.cli.log import Tail
 from lbservice.admin.cli.logline import Filter
 from tests.admin.cli.service import FakeService, fake_service, lbservice
 
@@ -99,7 +99,7 @@ class TestFollow:
 
 
 class TestGrowth:
-    """The file grows, is renamed, is cut; each step happens while follow_file sleeps."""
+    """The file grows, is renamed, is cut; each step happens while nothing new is there."""
 
     @staticmethod
     def follow(steps: list[list[str]]) -> list[str]:
@@ -120,7 +120,9 @@ class TestGrowth:
 
         def lines() -> Iterator[str]:
             try:
-                yield from follow_file("lb.log", sleep)
+                with Tail("lb.log", sleep) as tail:
+                    assert list(tail.old()) == ["old"]
+                    yield from tail.new()
             except TimeoutError:
                 return
 
