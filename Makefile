@@ -13,6 +13,7 @@
 #                                                    (BENCH_ARGS="get --rounds 9", BENCH_ARGS=--list)
 #   make bench-quick                                 beside HAProxy only, 25 s; fails on a gross loss of speed
 #   make plots    the pictures of docs/algorithms.md, and its tables; a minute
+#   make man      the manual page, docs/lbservice.1, from what the commands say of themselves
 #   make format   put the code in shape
 #   make clean    remove .venv and caches
 
@@ -22,7 +23,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 FUZZ ?= 2000
 
-.PHONY: help demo test fuzz slow chaos reload soak check bench bench-quick plots format clean
+.PHONY: help demo test fuzz slow chaos reload soak check bench bench-quick plots man format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -62,6 +63,9 @@ bench-quick: .venv/use
 
 plots: .venv/docs
 	@$(BIN)/python -m benchmarks.algorithms
+
+man: .venv/use
+	@$(BIN)/python -m lbservice.admin.cli.manual docs/lbservice.1
 
 format: .venv/dev
 	@$(BIN)/ruff format .

@@ -17,13 +17,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
-from lbservice.admin import client
-from lbservice.admin.cli import twistd
+import click
+
+from lbservice.admin.cli import show
+from lbservice.admin.cli.failure import Failure
+from lbservice.admin.cli.local import twistd
+from lbservice.admin.cli.place import Place
+from lbservice.admin.cli.service import Service
 
 CONFIG = """\
 [loadbalancer]
 log = {folder}/load_balancer.log
 grace = 2s
+
+[admin]
+listen = unix:{folder}/admin.sock
 
 [manhole]
 listen = unix:{folder}/manhole.sock
@@ -93,18 +101,21 @@ def _show(folder: Path, port: int, cleanup: ExitStack) -> None:
 
     log = folder / "load_balancer.log"
     _wait_for_line(log, "app/s2 is DOWN")
-    print("\nThe checks have noticed:\n$ echo 'lb.servers()' | lbservice shell")
-    print(_ask(str(folder / "manhole.sock"), "lb.servers()"))
+    print("\nThe checks have noticed:\n$ lbservice servers")
+    click.echo(_servers(folder / "admin.sock"))
 
     print(f"$ tail -n 8 {log}")
     print("\n".join(log.read_text().splitlines()[-8:]))
     print(f"""
 Try it yourself, in another terminal:
+  export LBSERVICE_CONFIG={config}
   curl -i http://127.0.0.1:{port}/
-  lbservice shell --config {config}
-      >>> lb.drain("app/s1")
-      >>> lb.servers()
-  tail -f {log}
+  lbservice servers
+  lbservice server drain app/s1 --wait
+  lbservice top
+  lbservice log follow
+  lbservice shell
+      >>> lb.ready("app/s1")
 """)
 
 
@@ -216,14 +227,11 @@ def _wait_for_line(log: Path, words: str) -> None:
         time.sleep(0.05)
 
 
-def _ask(path: str, script: str) -> str:
+def _servers(socket: Path) -> str:
     try:
-        output, error = client.run_script(path, script)
-    except client.Unreachable as unreachable:
-        raise Failed(str(unreachable)) from unreachable
-    if error:
-        raise Failed(f"the shell answered {error}")
-    return output
+        return show.table(Service(Place(unix=str(socket))).ask("servers")["items"], empty="no servers")
+    except Failure as error:
+        raise Failed(error.message) from error
 
 
 # -- where -----------------------------------------------------------------------------------

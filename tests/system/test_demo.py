@@ -30,7 +30,7 @@ class TestDemo:
         assert output.count("30 of 30 answered with 200") == 2
         assert re.search(r"app/s2 .* DOWN ", output)
         assert f"curl -i http://127.0.0.1:{port}/" in output
-        folder = re.search(r"lbservice shell --config (\S+)/lb.ini", output)
+        folder = re.search(r"LBSERVICE_CONFIG=(\S+)/lb.ini", output)
         assert folder is not None
         assert not Path(folder[1]).exists()
 

@@ -1,7 +1,4 @@
-"""`lbservice`, the command line.
-
-Exit codes: 0 ok, 1 the answer is no, 2 usage, 3 cannot reach the service.
-"""
+"""The commands that need no API: run, check, demo, init, shell, token."""
 
 from __future__ import annotations
 
@@ -13,34 +10,30 @@ from typing import Any, NoReturn
 
 import click
 
-from lbservice import __version__, tokens
+from lbservice import tokens
 from lbservice.admin import client
-from lbservice.config import load
+from lbservice.admin.cli import show
+from lbservice.admin.cli.command import Command, config_option
+from lbservice.admin.cli.failure import NO, UNREACHABLE, USAGE, No
 from lbservice.core.settings import Settings
 from lbservice.errors import ConfigError
 
-NO = 1
-UNREACHABLE = 3
-
-config_option = click.option(
-    "--config", "-c", "file", default="lb.ini", show_default=True, metavar="FILE", help="The lb.ini to use."
-)
+LONGEST_SOURCE = 16 * 1024 * 1024
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="lbservice")
-def main() -> None:
-    """A load balancer that can be read, questioned and changed while it runs.
-
-    Begin with: lbservice demo
-    """
-
-
-@main.command()
-@click.argument("file", default="lb.ini")
+@click.command(cls=Command)
+@click.argument("file", default="lb.ini", envvar="LBSERVICE_CONFIG")
 @click.option("--probe", is_flag=True, help="Then ask every server and agent once; status 1 if one fails its check.")
 def check(file: str, probe: bool) -> None:
-    """Read FILE (lb.ini) and say every mistake in it."""
+    """Read FILE (lb.ini) and say every mistake in it.
+
+    \b
+    Examples:
+      lbservice check
+      lbservice check --probe /etc/lbservice/lb.ini
+    """
+    from lbservice.config import load
+
     try:
         settings = load(file)
     except ConfigError as error:
@@ -50,23 +43,40 @@ def check(file: str, probe: bool) -> None:
         probe_servers(settings)
 
 
-@main.command()
-def init() -> None:
-    """Print an lb.ini to begin with: lbservice init > lb.ini"""
-    click.echo(files("lbservice.admin").joinpath("sample.ini").read_text("utf-8"), nl=False)
+@click.command(cls=Command)
+@click.option("--from", "source", type=click.Path(), metavar="FILE", help="Carry over what can be of a haproxy.cfg.")
+def init(source: str | None) -> None:
+    """Print an lb.ini to begin with.
+
+    With --from it does what that haproxy.cfg does, as far as it can. Each line that could not be carried is listed with
+    the reason, on standard error and as a comment at the end.
+
+    \b
+    Examples:
+      lbservice init > lb.ini
+      lbservice init --from /etc/haproxy/haproxy.cfg > lb.ini
+    """
+    if source is None:
+        click.echo(files("lbservice.admin").joinpath("sample.ini").read_text("utf-8"), nl=False)
+    else:
+        import_haproxy(source)
 
 
-@main.command()
+@click.command(cls=Command)
 @config_option
 @click.option("--socket", "path", metavar="PATH", help="The manhole's socket, when there is no lb.ini here.")
-def shell(file: str, path: str | None) -> None:
+def shell(config: str, path: str | None) -> None:
     """Talk to the running service; Ctrl-D leaves, Ctrl-] also when it hangs.
 
-    With a pipe instead of a terminal the text is run as a whole, up to the first error:
-    echo 'lb.servers()' | lbservice shell
+    With a pipe instead of a terminal the text is run as a whole, up to the first error.
+
+    \b
+    Examples:
+      lbservice shell
+      echo 'lb.servers()' | lbservice shell
     """
     try:
-        path = path or socket_path(file)
+        path = path or socket_path(config)
         if sys.stdin.isatty():
             client.converse(path)
             return
@@ -78,38 +88,72 @@ def shell(file: str, path: str | None) -> None:
         fail(error.rstrip("\n"), NO)
 
 
-@main.command()
+@click.command(cls=Command)
 @config_option
-def run(file: str) -> None:
-    """Run the service in the foreground, as twistd -n loadbalancer --config FILE."""
-    command = [*twistd(), "--nodaemon", "--pidfile=", "loadbalancer", "--config", file]
+def run(config: str) -> None:
+    """Run the service in the foreground, as twistd -n loadbalancer --config FILE.
+
+    \b
+    Example:
+      lbservice run --config lb.ini
+    """
+    command = [*twistd(), "--nodaemon", "--pidfile=", "loadbalancer", "--config", config]
     os.execv(command[0], command)
 
 
-@main.command()
+@click.command(cls=Command)
+@click.option("--port", default=8080, show_default=True, metavar="PORT", type=click.IntRange(1, 65535), help="Where.")
+@click.option(
+    "--seconds", metavar="N", type=click.FloatRange(0), help="End that long after the show; without it, on Ctrl-C."
+)
+def demo(port: int, seconds: float | None) -> None:
+    """See it work: three small servers, a load balancer, some traffic, and what to try next.
+
+    \b
+    Example:
+      lbservice demo --port 8081
+    """
+    from lbservice.admin.demo import main as show
+
+    sys.exit(show(port, seconds))
+
+
+@click.command(cls=Command)
 @click.argument("name")
-@click.argument("level", type=click.Choice(tokens.LEVELS))
+@click.argument("level", type=click.Choice(tokens.LEVELS), metavar="|".join(tokens.LEVELS))
 def token(name: str, level: str) -> None:
-    """Make a token for the HTTP API: lbservice token deploy operator
+    """Make a token for the HTTP API, for NAME.
 
     It is shown once, on standard output. The line for the file that `tokens` in [admin] names goes to standard error.
+
+    \b
+    Example:
+      lbservice token deploy operator > deploy.token
     """
     try:
         secret, line = tokens.make(name, level)
     except ValueError:
-        fail(f"{name}: a name has up to 64 letters, digits or any of . _ @ -, and begins with a letter or digit", 2)
+        fail(f"{name}: a name has up to 64 letters, digits or any of . _ @ -, and begins with a letter or digit", USAGE)
     click.echo(secret)
     click.echo(f"The line for the file of tokens (mode 0600), which holds no secret:\n{line}", err=True)
 
 
-@main.command()
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--seconds", type=click.FloatRange(0), help="End that long after the show; without it, on Ctrl-C.")
-def demo(port: int, seconds: float | None) -> None:
-    """Three small servers, a load balancer, some traffic, and what to try next."""
-    from lbservice.admin.demo import main as show
+def import_haproxy(source: str) -> None:
+    """Print the lb.ini that does the same, and on standard error what it does not do."""
+    from lbservice.admin.haproxy import translate
 
-    sys.exit(show(port, seconds))
+    try:
+        with open(source, encoding="utf-8", errors="replace") as file:
+            text = file.read(LONGEST_SOURCE)
+    except OSError as error:
+        raise No(f"{source}: {error.strerror}") from None
+    made = translate(text, Path(source).name)
+    for note in made.notes:
+        click.echo(f"{source}: {show.plain(note)}", err=True)
+    click.echo(f"{source}: {made.lost} of its lines could not be carried", err=True)
+    if not made.usable:
+        raise No(f"{source}: nothing is left that could be started; mend what is said above")
+    click.echo(made.text, nl=False)
 
 
 def probe_servers(settings: Settings) -> NoReturn:
@@ -136,6 +180,8 @@ def probe_servers(settings: Settings) -> NoReturn:
 
 def socket_path(file: str) -> str:
     """Where the service of that lb.ini has its shell; raises Unreachable when it has none for us."""
+    from lbservice.config import load
+
     try:
         manhole = load(file).manhole
     except ConfigError as error:
@@ -175,5 +221,4 @@ def fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-if __name__ == "__main__":
-    main()
+LOCAL = (run, check, demo, init, shell, token)

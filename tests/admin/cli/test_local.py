@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from lbservice import __version__
 from lbservice.admin import cli
+from lbservice.admin.cli import local
 from lbservice.config import load
 
 MANHOLE = "[manhole]\nlisten = unix:m.sock\n"
@@ -167,9 +168,9 @@ class TestRun:
 
     def test_twistd_is_the_one_beside_this_python(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", str(folder / "python"))
-        assert cli.twistd()[1] == "-c"
+        assert local.twistd()[1] == "-c"
         (folder / "twistd").touch(0o755)
-        assert cli.twistd() == [str(folder / "python"), str(folder / "twistd")]
+        assert local.twistd() == [str(folder / "python"), str(folder / "twistd")]
 
 
 def test_a_word_that_is_no_command_is_usage() -> None:
