@@ -168,20 +168,20 @@ class HttpServerProtocol(Protocol):
         return self.factory.stopping
 
     def connectionMade(self) -> None:
-        self._introduce()
+        self._introduce(port_of(self.transport))
         now = self.seconds()
         self._rested = now
         self._deadline.set(now, self.factory.settings.timeout_client_head)
         self.factory.opened(self)
 
-    def _introduce(self) -> None:
-        """There is a transport: find out what servers are to be told of the client."""
+    def _introduce(self, port: int) -> None:
+        """There is a transport, to this port of ours: find out what servers are to be told of the client."""
         factory, host = self.factory, self.host
         trusted = factory.trusts(host)
         self.introduction = Introduction(
             host.encode(),
             b"https" if self.encrypted else b"http",
-            port_of(self.transport),
+            port,
             factory.via,
             trusted=trusted,
         )
@@ -503,7 +503,7 @@ class HttpServerProtocol(Protocol):
     def inherit(self, before: HttpServerProtocol, data: bytes) -> None:
         """Go on with a connection of another protocol, which has read these bytes of the next request."""
         self.transport, self.connected, self.encrypted = before.transport, 1, before.encrypted
-        self._introduce()
+        self._introduce(before.introduction.port)  # its listener may be gone
         self.has_asked, self._rested, self._began = before.has_asked, before._rested, before._began
         settings, now = self.factory.settings, self.seconds()
         asking = self._began >= 0 or not self.has_asked

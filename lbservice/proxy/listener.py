@@ -94,7 +94,7 @@ class FrontendFactory(ServerFactory):
         self._admission = admission
         self._counts = settings.maxconn_per_address > 0
         self._tell_refused = Seldom(TELL)
-        self._empty: Deferred[None] | None = None
+        self._empty: list[Deferred[None]] = []
 
     # -- listening -------------------------------------------------------------------------
 
@@ -191,7 +191,8 @@ class FrontendFactory(ServerFactory):
 
     def drained(self) -> Deferred[None]:
         """Fires when the last connection has ended."""
-        empty = self._empty = Deferred()
+        empty: Deferred[None] = Deferred()
+        self._empty.append(empty)
         self._tell_if_empty()
         return empty
 
@@ -300,9 +301,10 @@ class FrontendFactory(ServerFactory):
         self._wrote(access)
 
     def _tell_if_empty(self) -> None:
-        if self._empty is not None and not self._connections:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
+        if self._empty and not self._connections:
+            waiting, self._empty = self._empty, []
+            for empty in waiting:
+                empty.callback(None)
 
 
 def request_ids() -> Iterator[bytes]:
