@@ -12,9 +12,10 @@ import trustme
 from twisted.logger import LogEvent, globalLogPublisher
 
 from lbservice.errors import ControlError
+from lbservice.proxy import listener
 from lbservice.proxy.http_server import HttpServerProtocol
 from tests.services.live import ANNA, FRONT, Live, ini
-from tests.support.actors import OK, answer, hang, response, responses, wait
+from tests.support.actors import OK, Client, answer, hang, response, responses, wait
 
 MakeLive = Callable[..., Live]
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -588,3 +589,63 @@ def test_protocols_that_are_replaced_leave_nothing_behind(make: MakeLive) -> Non
         live.reload(ini(MARKED if number % 2 else ""))
     gc.collect()
     assert len([each for each in gc.get_objects() if isinstance(each, HttpServerProtocol)]) == 1
+
+
+class TestCrowd:
+    """More idle connections than go over in one turn; each still gets the new configuration with its next request."""
+
+    @pytest.fixture(autouse=True)
+    def few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(listener, "AT_ONCE", 2)
+
+    def crowd(self, live: Live) -> list[Client]:
+        live.origin()
+        clients = [live.client() for _ in range(7)]
+        for client in clients[1:]:
+            client.ask(GET)
+        return clients
+
+    def test_all_go_over_in_time(self, make: MakeLive) -> None:
+        live = make()
+        clients = self.crowd(live)
+        live.reload(ini(MARKED))
+        assert len(list(live.factory.guests)) == 2
+        live.run()
+        assert len(list(live.factory.guests)) == 7
+        assert all(is_new(client.ask(GET)) for client in clients)
+
+    def test_who_asks_earlier_goes_over_with_that(self, make: MakeLive) -> None:
+        live = make()
+        clients = self.crowd(live)
+        for client in clients:
+            client.send(GET)
+        live.reload(ini(MARKED))
+        live.run()
+        assert all(is_new(client.take()) for client in clients)
+
+    def test_another_reload_meanwhile(self, make: MakeLive) -> None:
+        live = make()
+        clients = self.crowd(live)
+        live.reload(ini("methods = POST"))
+        live.reload(ini(MARKED))
+        live.run()
+        assert all(is_new(client.ask(GET)) for client in clients)
+
+    def test_their_frontend_is_gone_meanwhile(self, make: MakeLive) -> None:
+        live = make()
+        clients = self.crowd(live)
+        live.reload(ini(MARKED))
+        live.reload(ini(listen="192.0.2.1:81").replace("frontend web", "frontend www"))
+        live.run()
+        assert [client.fate for client in clients] == ["closed"] * 7
+
+    def test_some_leave_and_the_service_stops_meanwhile(self, make: MakeLive) -> None:
+        live = make()
+        clients = self.crowd(live)
+        live.reload(ini(MARKED))
+        for client in clients[:3]:
+            client.close()
+        clients[3].finish()
+        live.balancer.stopService()
+        live.run()
+        assert [client.fate for client in clients] == ["closed"] * 7
