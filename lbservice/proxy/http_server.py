@@ -57,9 +57,10 @@ class Phase(Enum):
     WAIT = "further requests, while one is being served"
     TUNNEL = "another protocol, after 101"
     CLOSING = "thrown away, until the client closes too"
+    MOVING = "none yet; the first ones, and the connection with them, are for another frontend"
 
 
-HEAD, BODY, WAIT, TUNNEL, CLOSING = Phase  # a member by its class costs ten times as much
+HEAD, BODY, WAIT, TUNNEL, CLOSING, MOVING = Phase  # a member by its class costs ten times as much
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -168,20 +169,20 @@ class HttpServerProtocol(Protocol):
         return self.factory.stopping
 
     def connectionMade(self) -> None:
-        self._introduce()
+        self._introduce(port_of(self.transport))
         now = self.seconds()
         self._rested = now
         self._deadline.set(now, self.factory.settings.timeout_client_head)
         self.factory.opened(self)
 
-    def _introduce(self) -> None:
-        """There is a transport: find out what servers are to be told of the client."""
+    def _introduce(self, port: int) -> None:
+        """There is a transport, to this port of ours: find out what servers are to be told of the client."""
         factory, host = self.factory, self.host
         trusted = factory.trusts(host)
         self.introduction = Introduction(
             host.encode(),
             b"https" if self.encrypted else b"http",
-            port_of(self.transport),
+            port,
             factory.via,
             trusted=trusted,
         )
@@ -205,6 +206,10 @@ class HttpServerProtocol(Protocol):
             self._keep(data)
         elif phase is TUNNEL and self.exchange is not None:
             self.exchange.from_client(data)
+        elif phase is MOVING:
+            self._phase = HEAD
+            self.hand_over()
+            self._go_on(data)
 
     def _said_again(self, data: bytes) -> bool:
         """The fast path: one usual head, in which only the first line is not as in the request before.
@@ -480,9 +485,16 @@ class HttpServerProtocol(Protocol):
 
     # -- a reload ----------------------------------------------------------------------------
 
+    def will_move(self) -> None:
+        """Its frontend has been replaced: an idle connection goes over with its next bytes, if it has not by then."""
+        if self.exchange is None and self._phase is HEAD and not (self._choked or self._began >= 0 or self._buffer):
+            self._phase = MOVING
+
     def hand_over(self) -> bool:
         """Its frontend has been replaced: between two requests, the connection goes over to the new one. Is it so?"""
         successor = self.factory.successor
+        if self._phase is MOVING:
+            self._phase = HEAD
         busy = self.exchange is not None or self._phase is not HEAD or self._running
         if successor is None or busy or self._choked or self._eof or self._gone:
             return False
@@ -503,7 +515,7 @@ class HttpServerProtocol(Protocol):
     def inherit(self, before: HttpServerProtocol, data: bytes) -> None:
         """Go on with a connection of another protocol, which has read these bytes of the next request."""
         self.transport, self.connected, self.encrypted = before.transport, 1, before.encrypted
-        self._introduce()
+        self._introduce(before.introduction.port)  # its listener may be gone
         self.has_asked, self._rested, self._began = before.has_asked, before._rested, before._began
         settings, now = self.factory.settings, self.seconds()
         asking = self._began >= 0 or not self.has_asked
@@ -562,6 +574,8 @@ class HttpServerProtocol(Protocol):
 
     def stop(self) -> None:
         """The service is stopping: an idle connection is closed, a busy one after its answer."""
+        if self._phase is MOVING:
+            self._phase = HEAD
         if self.exchange is None and self._phase is HEAD and not self._buffer:
             self._close()
 

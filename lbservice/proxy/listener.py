@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from lbservice.core.address import Networks, neighbourhood
 from lbservice.core.backend import Backend
-from lbservice.core.clock import Clock, Seldom
+from lbservice.core.clock import Clock, Seldom, Timer
 from lbservice.core.events import Access
 from lbservice.core.frontend import Frontend
 from lbservice.core.route import Router
@@ -37,6 +37,8 @@ from lbservice.wire.pages import CONTENT_TYPES, Page
 
 Connection = HttpServerProtocol | TcpServerProtocol
 
+AT_ONCE = 500
+"""Idle connections that go over to a successor in one turn of the reactor: some milliseconds."""
 MOST = 16 << 20
 """Bytes of a file that are looked at, to see whether it has changed."""
 
@@ -94,7 +96,9 @@ class FrontendFactory(ServerFactory):
         self._admission = admission
         self._counts = settings.maxconn_per_address > 0
         self._tell_refused = Seldom(TELL)
-        self._empty: Deferred[None] | None = None
+        self._moving: Timer | None = None
+        """When the next of its connections go over to the successor."""
+        self._empty: list[Deferred[None]] = []
 
     # -- listening -------------------------------------------------------------------------
 
@@ -173,15 +177,34 @@ class FrontendFactory(ServerFactory):
         if successor is None:
             self.stopping = True
         self.successor = successor
-        for connection in list(self._connections):
-            if successor is None:
+        self._stop_moving()
+        connections = list(self._connections)
+        if successor is None:
+            for connection in connections:
                 connection.stop()
-            else:
-                connection.hand_over()
+        else:
+            for connection in connections[AT_ONCE:]:
+                connection.will_move()
+            self._hand_over(connections)
+
+    def _hand_over(self, connections: list[Connection]) -> None:
+        """Some of them now, and then others: a reload must not hold everybody up."""
+        self._moving = None
+        for connection in connections[:AT_ONCE]:
+            connection.hand_over()
+        rest = connections[AT_ONCE:]
+        if rest:
+            self._moving = self.clock.callLater(0, self._hand_over, rest)
+
+    def _stop_moving(self) -> None:
+        if self._moving is not None:
+            self._moving.cancel()
+            self._moving = None
 
     async def stop_listening(self) -> None:
         """Accept nothing more."""
         self.stopping = True
+        self._stop_moving()
         self._admission.remove(self)
         ports, self._ports = self._ports, []
         for port in ports:
@@ -191,7 +214,8 @@ class FrontendFactory(ServerFactory):
 
     def drained(self) -> Deferred[None]:
         """Fires when the last connection has ended."""
-        empty = self._empty = Deferred()
+        empty: Deferred[None] = Deferred()
+        self._empty.append(empty)
         self._tell_if_empty()
         return empty
 
@@ -300,9 +324,10 @@ class FrontendFactory(ServerFactory):
         self._wrote(access)
 
     def _tell_if_empty(self) -> None:
-        if self._empty is not None and not self._connections:
-            empty, self._empty = self._empty, None
-            empty.callback(None)
+        if self._empty and not self._connections:
+            waiting, self._empty = self._empty, []
+            for empty in waiting:
+                empty.callback(None)
 
 
 def request_ids() -> Iterator[bytes]:

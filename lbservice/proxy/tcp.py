@@ -168,6 +168,9 @@ class TcpServerProtocol(_End, Protocol):
         """When the session began."""
         return self.session.access.began
 
+    def will_move(self) -> None:
+        """It will not."""
+
     def hand_over(self) -> None:
         """A session ends where it began, also when its frontend has been replaced."""
 

@@ -94,7 +94,7 @@ class Transition:
         """It is not wanted: close what was opened."""
         for port in self._opened:
             with suppress(Exception):
-                port.stopListening()
+                port.close()
 
     def _refuse_missing(self) -> None:
         """A file is sound, but what was put together from several versions of it may not be."""
@@ -202,8 +202,7 @@ class Transition:
         balancer, old = self.balancer, dict(self.balancer.factories)
         for listeners in self._free.values():
             for listener in listeners:
-                listener.empty()
-                listener.stopListening()
+                listener.close()
         for factory in self._frontends:
             factory.frontend.settings = factory.settings
             balancer.factories[factory.name] = factory

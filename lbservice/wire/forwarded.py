@@ -28,12 +28,12 @@ class Introduction:
     Via field, or b"". A `trusted` peer is a proxy: what it says of its clients is kept.
     """
 
-    __slots__ = ("_common", "_peer", "_port", "_scheme", "_via", "trusted")
+    __slots__ = ("_common", "_peer", "_scheme", "_via", "port", "trusted")
 
     def __init__(self, peer: bytes, scheme: bytes, port: int, via: bytes, *, trusted: bool) -> None:
         self._peer = peer
         self._scheme = scheme
-        self._port = port
+        self.port = port
         self.trusted = trusted
         self._via = via
         self._common = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d\r\n" % (
@@ -83,7 +83,7 @@ class Introduction:
         if b"x-forwarded-proto" not in names:
             lines.append(b"X-Forwarded-Proto: %b\r\n" % self._scheme)
         if b"x-forwarded-port" not in names:
-            lines.append(b"X-Forwarded-Port: %d\r\n" % self._port)
+            lines.append(b"X-Forwarded-Port: %d\r\n" % self.port)
         if b"x-forwarded-host" not in names:
             lines.append(b"X-Forwarded-Host: %b\r\n" % (request.host or b""))
         return b"".join(lines)

@@ -229,7 +229,7 @@ def test_nothing_is_remembered_of_those_who_left(make_house: MakeHouse) -> None:
     for _ in range(3):
         house.client().close()
         house.run()
-    assert not house.factory._by_address
+    assert not house.frontend.by_address
 
 
 # -- no open files -------------------------------------------------------------------------------

@@ -116,7 +116,9 @@ class FakeNetwork(Network):
         self.connections: list[FakeTransport] = []
         self._clock = clock
 
-    def listen(self, host: str, port: int, factory: IProtocolFactory, door: Any = None) -> IListeningPort:
+    def listen(
+        self, host: str, port: int, factory: IProtocolFactory, door: Any = None, beside: Any = ()
+    ) -> IListeningPort:
         if (host, port) in self.taken:
             raise CannotListenError(host, port, OSError(98, "Address already in use"))
         self.listening[host, port] = factory

@@ -403,8 +403,8 @@ class MemoryNetwork(transport.Network):
         self.splice_error = 0
         """The errno that splicing gives."""
 
-    def listen(self, host: str, port: int, factory: Any, door: Any = None) -> Any:
-        """As Network.listen."""
+    def listen(self, host: str, port: int, factory: Any, door: Any = None, beside: Any = ()) -> Any:
+        """As Network.listen; an address in memory is in use only if it is the very same."""
         listening = _Port(port, factory, transport.BACKLOG, host, self.reactor)
         listening.door = door
         listening.network = self
