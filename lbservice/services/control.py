@@ -296,6 +296,13 @@ class Control:
             raise
         finally:
             self._tell_reloading(False)
+        if not done.change.changed:
+            self.log.info(
+                "{file} reloaded by {actor}: nothing differs from what runs",
+                event="reload",
+                file=wanted.file,
+                actor=by.actor,
+            )
         return done.change
 
     def save(self, *, by: By) -> Change:

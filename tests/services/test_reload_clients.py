@@ -359,6 +359,7 @@ class TestTls:
     @staticmethod
     def issue(path: Path) -> None:
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
+        path.chmod(0o600)
 
     LISTEN = "192.0.2.1:80 tls cert=site.pem"
 

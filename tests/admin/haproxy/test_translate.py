@@ -42,7 +42,7 @@ class TestWholeFiles:
         self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "site.pem").touch()
+        (tmp_path / "site.pem").touch(mode=0o600)
         text = (HERE / name).read_text()
         settings, made = carried(text)
         assert made.usable
@@ -53,7 +53,7 @@ class TestWholeFiles:
 
     def test_a_web_site(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "site.pem").touch()
+        (tmp_path / "site.pem").touch(mode=0o600)
         settings, made = carried((HERE / "site.cfg").read_text())
         (www,) = settings.frontends
         assert [(listen.address, listen.tls is not None) for listen in www.listen] == [
@@ -280,7 +280,7 @@ class TestListeners:
         self, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        (tmp_path / "x.pem").touch()
+        (tmp_path / "x.pem").touch(mode=0o600)
         found, notes = frontend(f"bind :8443 {words}")
         assert [listen.port for listen in found.listen] == [8080]
         assert len(notes) == 1
