@@ -1192,12 +1192,12 @@ class TestAdmin:
         tokens = tmp_path / "tokens"
         tokens.write_text(f"deploy operator {'0' * 64}\n")
         tokens.chmod(0o600)
-        lines = f"listen = unix:run/a.sock, *:8404 tls cert={__file__} client-ca={__file__}, localhost:8405\n"
+        lines = f"listen = unix:run/a.sock, *:8404 tls cert={__file__} client-ca={__file__}, [::1]:8405\n"
         lines += f"tokens = {tokens}\nhosts = LB.example, admin.example"
         listens = (
             AdminListen(unix="run/a.sock"),
             AdminListen(None, "", 8404, ListenTls(__file__), __file__),
-            AdminListen(host="localhost", port=8405),
+            AdminListen(host="::1", port=8405),
         )
         assert parse(f"{SMALLEST}[admin]\n{lines}").admin == AdminSettings(
             listens, str(tokens), ("lb.example", "admin.example")
@@ -1206,7 +1206,7 @@ class TestAdmin:
     @pytest.mark.parametrize(
         ("lines", "said"),
         [
-            ("hosts = a", "[admin] listen: missing; say where, e.g. listen = unix:run/admin.sock"),
+            ("hosts = a", "listen: missing; say where, e.g. listen = unix:run/admin.sock"),
             ("listen = unix:", "write unix:PATH, e.g. unix:run/admin.sock"),
             (f"listen = unix:{'x' * 101}", "a socket's path is at most 100 bytes; choose a shorter one"),
             ("listen = unix:a tls", "a unix socket takes no tls; write unix:PATH alone"),
@@ -1216,7 +1216,7 @@ class TestAdmin:
             ("listen = 127.0.0.1:8080", "127.0.0.1:8080 is already listened on by line 2"),
             ("listen = 10.0.0.1:1", "10.0.0.1:1 can be reached from elsewhere; " + ADMIN_NEEDS),
             ("listen = [::]:1", "[::]:1 can be reached from elsewhere; " + ADMIN_NEEDS),
-            ("listen = 127.evil.example:1", "127.evil.example:1 can be reached from elsewhere; " + ADMIN_NEEDS),
+            ("listen = localhost:1", "listen on an IP address; did you mean '127.0.0.1:1'?"),
             (f"listen = *:1 tls cert={__file__}", "0.0.0.0:1 can be reached from elsewhere; " + ADMIN_NEEDS),
         ],
     )

@@ -378,13 +378,8 @@ class AdminListen:
 
     @property
     def is_local(self) -> bool:
-        """Can only this machine reach it? Names are not looked up, so `localhost` alone is one that is."""
-        if self.unix is not None or self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        """Can only this machine reach it?"""
+        return self.unix is not None or (self.host != "" and ip_address(self.host).is_loopback)
 
 
 @dataclass(frozen=True, slots=True)

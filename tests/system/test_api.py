@@ -73,6 +73,14 @@ class TestUnixSocket:
             assert "change 1: by curl" in balancer.log()
         assert not path.exists()
 
+    def test_a_change_of_it_is_for_the_next_start(self, tmp_path: Path) -> None:
+        text = ini("listen = unix:run/admin.sock")
+        with Balancer(tmp_path, text):
+            (tmp_path / "lb.ini").write_text(text.replace("run/admin.sock", "run/other.sock"))
+            change = AdminClient(tmp_path / "run" / "admin.sock").ask("POST", "/v1/reload", {}).json
+            assert "admin: from the next start on" in change["details"]
+            assert not (tmp_path / "run" / "other.sock").exists()
+
     def test_what_a_dead_process_left_is_taken_away_and_nothing_else(self, tmp_path: Path) -> None:
         (tmp_path / "run").mkdir()
         with socket.socket(socket.AF_UNIX) as dead:

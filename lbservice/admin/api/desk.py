@@ -105,7 +105,9 @@ class Desk:
     def _take(self, visit: _Visit, route: Route, texts: Mapping[str, str]) -> Answer:
         visit.route = route
         if visit.who.level < route.level:
-            raise Problem(403, f"this is for {route.level.name.lower()}s, and you are a {visit.who.level.name.lower()}")
+            raise Problem(
+                403, f"this needs the level {route.level.name.lower()}; yours is {visit.who.level.name.lower()}"
+            )
         if route.path in ("/healthz", "/ready"):
             return self._health(route.path == "/ready")
         values = {name: PATH_VALUES[name].read_text(text) for name, text in texts.items()}

@@ -46,9 +46,9 @@ class Field:
 
     def read(self, value: object) -> Any:
         """A value out of JSON. Raises Problem 400 when it is of the wrong kind, 422 when it cannot be."""
-        kinds: Mapping[str, type] = {"string": str, "integer": int, "boolean": bool}
-        if type(value) is not kinds[self.kind]:
-            raise Problem(400, f"{self.name}: give a {self.kind}, not {_shown(value)}")
+        kind, words = _KINDS[self.kind]
+        if type(value) is not kind:
+            raise Problem(400, f"{self.name}: give {words}, not {_shown(value)}")
         if isinstance(value, str):
             if len(value) > self.longest:
                 raise Problem(422, f"{self.name}: at most {self.longest} characters")
@@ -72,6 +72,13 @@ class Field:
                 raise Problem(400, f"{self.name}: give a whole number, not {_shown(text)}")
             return self.read(int(text))
         return self.read(text)
+
+
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "string": (str, "a string"),
+    "integer": (int, "a whole number"),
+    "boolean": (bool, "true or false"),
+}
 
 
 def _shown(value: object) -> str:

@@ -70,6 +70,7 @@ class TestTokens:
             "Bearer " + tokens.parse(MADE["admin"][1])[0].digest,
             "Bearer \xff",
         ],
+        ids=["none", "empty", "short", "longer", "basic", "bare", "its hash", "no text"],
     )
     def test_who_has_none_waits_and_is_told_so_and_the_log_too(
         self, guarded: ApiHouse, control: FakeControl, authorization: str
