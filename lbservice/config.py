@@ -89,6 +89,7 @@ LOADBALANCER: Keys = {
     "grace": ("grace", duration),
     "splice": ("splice", switch("on", "off")),
     "write-through": ("write_through", switch("on", "off")),
+    "state-file": ("state_file", str),
 }
 
 MANHOLE: Keys = {
@@ -224,13 +225,18 @@ HINTS = {
 
 def load(path: str) -> Settings:
     """The settings in the file at `path`; raises ConfigError, and nothing else."""
+    return parse(read(path).removeprefix("\ufeff"), path)
+
+
+def read(path: str) -> str:
+    """The text in the file at `path`, byte for byte; raises ConfigError, and nothing else."""
 
     def refused(message: str, line: int = 0) -> ConfigError:
         return ConfigError([Problem(path, line, "", "", message)])
 
     try:
         with open(path, "rb") as file:
-            text = file.read().decode("utf-8-sig")
+            return file.read().decode("utf-8")
     except FileNotFoundError:
         raise refused("no such file; name one with --config FILE, or start in the folder that has it") from None
     except IsADirectoryError:
@@ -242,7 +248,6 @@ def load(path: str) -> Settings:
         raise refused("not UTF-8; save the file as UTF-8 text", line) from None
     except (OSError, ValueError) as error:
         raise refused(f"cannot be read: {error}") from error
-    return parse(text, path)
 
 
 def parse(text: str, file: str = "lb.ini", *, policies: Collection[str] = frozenset(POLICIES)) -> Settings:

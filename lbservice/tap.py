@@ -20,6 +20,7 @@ from lbservice.services.control import Control
 from lbservice.services.eventlog import EventLog
 from lbservice.services.openfiles import bounded, most_clients
 from lbservice.services.signals import Signals
+from lbservice.services.statefile import StateFile
 
 
 class Options(usage.Options):
@@ -59,9 +60,14 @@ def make_tree(settings: Settings, reactor: Any) -> MultiService:
     tree = _Tree()
     eventlog = EventLog(settings.log, reactor)
     network = Network(reactor, write_through=settings.write_through, splice=settings.splice)
-    balancer = Balancer(settings, eventlog, network, reactor)
-    eventlog.setServiceParent(tree)
+    state = StateFile(settings.state_file, reactor) if settings.state_file else None
+    balancer = Balancer(state.restore(settings) if state else settings, eventlog, network, reactor)
     control = Control(balancer, most)
+    control.loaded = settings
+    eventlog.setServiceParent(tree)
+    if state is not None:
+        state.attend(control)
+        state.setServiceParent(tree)
     if settings.admin is not None:
         from lbservice.admin.api.service import Api  # twisted.web takes its time and memory
 

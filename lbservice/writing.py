@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lbservice.core.settings import ServerSettings, Settings
+from lbservice.values import duration
 
 UNITS = (("h", 3600), ("m", 60), ("s", 1))
 
@@ -45,11 +46,21 @@ def _via(via: tuple[str | None, int]) -> str:
 
 
 def duration_words(seconds: float) -> str:
-    """`1h`, `90s` or `250ms`: with the largest unit that needs no fraction."""
-    for unit, size in UNITS:
-        if seconds % size == 0:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds * 1000:g}ms"
+    """`1h`, `90s` or `250ms`: with the largest unit that needs no fraction; `values.duration` reads the same number."""
+    whole = (f"{seconds / size:.0f}{unit}" for unit, size in UNITS if seconds % size == 0)
+    parts = (_decimal(seconds / size) + unit for unit, size in (("ms", 0.001), *reversed(UNITS)))
+    return next((words for words in (*whole, *parts) if _says(words, seconds)), f"{seconds:.9f}s")
+
+
+def _says(words: str, seconds: float) -> bool:
+    try:
+        return duration(words) == seconds
+    except ValueError:  # more digits than are read
+        return False
+
+
+def _decimal(number: float) -> str:
+    return f"{number:.9f}".rstrip("0").rstrip(".")
 
 
 def differences(before: Settings, after: Settings) -> Iterator[tuple[str, str, str, str]]:
@@ -71,3 +82,8 @@ def _entries(settings: Settings) -> Iterator[tuple[tuple[str, str], str]]:
     for backend in settings.backends:
         for server in backend.servers:
             yield (f"backend {backend.name}", f"server {server.name}"), server_words(server)
+
+
+def sentence(section: str, key: str, before: str, after: str) -> str:
+    """One difference, e.g. `[backend app] server s1: 10.0.0.1:80 -> 10.0.0.1:80 weight=2`."""
+    return f"[{section}] {key}: {before or 'absent'} -> {after or 'absent'}"

@@ -18,7 +18,10 @@ from lbservice.services.answers import BackendRow, CheckRow, DiffRow, FrontendRo
 from lbservice.services.control import Control
 
 QUESTIONS = ("servers", "health", "backends", "frontends", "stats", "sessions", "changes", "diff")
-CHANGES = ("add", "remove", "drain", "ready", "maint", "weight", "maxconn", "address", "kick", "undo", "reload")
+CHANGES = (
+    *("add", "remove", "drain", "ready", "maint", "weight", "maxconn", "address"),
+    *("kick", "undo", "reload", "save", "reopen"),
+)
 VERBS = (*QUESTIONS, *CHANGES, "help")
 
 HELP_COLUMN = 34
@@ -140,6 +143,14 @@ class Shell:
         """Read lb.ini again; discard=True drops what was changed and not saved."""
         _must_be(bool, discard=discard)
         return self._control.reload(discard=discard, by=self._by(comment))
+
+    def save(self, comment: str = "") -> Change:
+        """Write what was changed into lb.ini; the old one is lb.ini.bak."""
+        return self._control.save(by=self._by(comment))
+
+    def reopen(self, comment: str = "") -> Change:
+        """Begin a new log file, after the old one was renamed."""
+        return self._control.reopen(by=self._by(comment))
 
     def _by(self, comment: str) -> By:
         _must_be(str, comment=comment)

@@ -37,6 +37,8 @@ class Change:
     """What kind of thing the target is, as the log names it; "" for what speaks for itself."""
     details: tuple[str, ...] = ()
     """What else there is to be said of it, line by line."""
+    keeper: str = ""
+    """The state file that keeps it over a restart, if there is one."""
 
     @property
     def actor(self) -> str:
@@ -48,13 +50,20 @@ class Change:
         """False when it was so already."""
         return self.before != self.after
 
+    @property
+    def _fate(self) -> str:
+        """What becomes of it if it is not saved."""
+        return (
+            f"; not in lb.ini, kept in {self.keeper}" if self.keeper else "; a restart forgets it, unless it is saved"
+        )
+
     def __str__(self) -> str:
         if not self.changed:
             said = f"{self.target}: already {self.after}"
         else:
             said = f"{self.target}: {self.verb}, {self.before} -> {self.after}"
             if self.number:
-                said += f" (change {self.number}{'' if self.saved else '; a restart forgets it, unless it is saved'})"
+                said += f" (change {self.number}{'' if self.saved else self._fate})"
         return "\n  ".join((said, *self.details))
 
     __repr__ = __str__

@@ -27,9 +27,9 @@ def merge(base: Settings, ours: Settings, theirs: Settings) -> tuple[Settings, t
 
 
 def _merge_entries(base: Settings, ours: Settings, theirs: Settings) -> tuple[tuple[str, str, str], ...]:
-    """The words of the files, in the same way."""
+    """The words of the files, in the same way. The order is theirs, unless only ours is another one."""
     old, our, their = ({entry[:2]: entry for entry in side.entries} for side in (base, ours, theirs))
-    keys = dict.fromkeys([*their, *our])
+    keys = dict.fromkeys([*our, *their] if [*their] == [*old] else [*their, *our])
     chosen = (our.get(key) if their.get(key) == old.get(key) else their.get(key) for key in keys)
     return tuple(entry for entry in chosen if entry is not None)
 
@@ -66,12 +66,13 @@ def _are_named(*sides: object) -> bool:
 def _merge_named(
     base: tuple[Any, ...], ours: tuple[Any, ...], theirs: tuple[Any, ...], where: str, conflicts: list[str]
 ) -> tuple[Any, ...]:
-    """The order is theirs; what only we have comes last."""
+    """The order is theirs, unless only we have changed it; what only we have comes last then."""
     by_name = [{each.name: each for each in side} for side in (base, ours, theirs)]
+    old, our, their = ([*names] for names in by_name)
     merged = []
-    for name in dict.fromkeys(each.name for each in (*theirs, *ours)):
-        old, our, their = (side.get(name) for side in by_name)
-        one = _merge(old, our, their, _path(where, name), conflicts)
+    for name in dict.fromkeys((*our, *their) if their == old else (*their, *our)):
+        sides = [side.get(name) for side in by_name]
+        one = _merge(sides[0], sides[1], sides[2], _path(where, name), conflicts)
         if one is not None:
             merged.append(one)
     return tuple(merged)

@@ -405,6 +405,8 @@ class Settings:
     grace: float = 30.0
     splice: bool = True
     write_through: bool = True
+    state_file: str | None = None
+    """Where run-time changes and counters are kept for the next start."""
     frontends: tuple[FrontendSettings, ...] = ()
     backends: tuple[BackendSettings, ...] = ()
     manhole: ManholeSettings | None = None

@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.logger import Logger
 
-from lbservice.config import load
+from lbservice.config import load, parse
 from lbservice.core.backend import Backend
 from lbservice.core.change import By, Change
 from lbservice.core.merge import merge
 from lbservice.core.server import MAX_WEIGHT, Admin, Server
 from lbservice.core.settings import ServerSettings, Settings
+from lbservice.editing import edited
 from lbservice.errors import ConfigError, ControlError, InTheWay, NotThere
 from lbservice.proxy.listener import Connection, FrontendFactory
 from lbservice.services.answers import BackendRow, CheckRow, DiffRow, FrontendRow, ServerRow, SessionRow, Stats
@@ -27,9 +28,10 @@ from lbservice.services.balancer import Balancer
 from lbservice.services.journal import Journal
 from lbservice.services.monitor import words
 from lbservice.services.openfiles import bounded
-from lbservice.services.transition import at_start
+from lbservice.services.saving import save
+from lbservice.services.transition import AT_START, at_start
 from lbservice.values import parse_address
-from lbservice.writing import differences
+from lbservice.writing import differences, sentence
 
 
 class _Doing:
@@ -39,6 +41,13 @@ class _Doing:
 
     def __init__(self, before: str) -> None:
         self.before = self.after = before
+
+
+class Keeper(Protocol):
+    """What keeps run-time changes of servers over a restart, while it is `well`."""
+
+    path: str
+    well: bool
 
 
 class Control:
@@ -51,6 +60,8 @@ class Control:
         self.journal = Journal()
         self.loaded = balancer.settings
         """What the file said when it was read or written last."""
+        self.keeper: Keeper | None = None
+        """The state file, if there is one."""
         self._most_clients = most_clients
 
     # -- questions -------------------------------------------------------------------------
@@ -221,11 +232,15 @@ class Control:
         """Take one change back; what was changed since stays. Raises ControlError if that is the same thing."""
         entry = self.journal.entry(number)
         running = self.balancer.running_settings
+        if entry.before == entry.after:
+            raise InTheWay(f"change {number} ({entry.change.verb}) changed no settings; it cannot be undone")
         target, conflicts = merge(entry.after, running, entry.before)
         if conflicts:
             raise InTheWay(f"change {number}: {', '.join(conflicts)} was changed again since; undo that first")
+        target = self._sound(target, running)
         verb, kind = f"change {number} undone", entry.change.kind
-        with self._noting(verb, entry.change.target, entry.change.after, by, kind=kind) as done:
+        details = () if kind else tuple(sentence(*each) for each in differences(running, target))
+        with self._noting(verb, entry.change.target, entry.change.after, by, kind=kind, details=details) as done:
             self.balancer.become(target)
             done.after = entry.change.before if target != running else done.before
         return done.change
@@ -252,16 +267,18 @@ class Control:
         try:
             wanted = self._read()
             target, overruled = (wanted, ()) if discard else merge(self.loaded, running, wanted)
-            target = replace(target, file=wanted.file, entries=wanted.entries)
-            changes = [_sentence(*difference) for difference in differences(running, target)]
+            target = self._sound(replace(target, file=wanted.file), wanted)
+            changes = [sentence(*difference) for difference in differences(running, target)]
             notes = [f"{what}: as the file says, not as it was changed since" for what in overruled]
-            notes += [f"kept, though not in the file: {_sentence(*each)}" for each in differences(wanted, target)]
+            notes += [f"kept, though not in the file: {sentence(*each)}" for each in differences(wanted, target)]
             notes += [f"{key.replace('_', '-')}: from the next start on" for key in at_start(running, target)]
             before = f"{len(changes)} {'difference' if len(changes) == 1 else 'differences'}" if changes else "in force"
             details = (*changes, *notes)
             with self._noting("reloaded", wanted.file, before, by, kind="", lasting=False, details=details) as done:
                 balancer.become(target)
                 self.loaded = wanted
+                if not discard and not any(differences(wanted, target)):  # somebody has written it into the file
+                    self.journal.saved()
                 done.after = "in force"
         except ControlError as error:
             self.log.error(
@@ -274,6 +291,42 @@ class Control:
             raise
         return done.change
 
+    def save(self, *, by: By) -> Change:
+        """Write what runs into lb.ini, which keeps its comments; what it was is in `lb.ini.bak`.
+
+        Raises ControlError when the file was changed since it was read, or cannot be written; it is as it was then.
+        """
+        balancer, running, file = self.balancer, self.balancer.running_settings, self.loaded.file
+        details = tuple(sentence(*each) for each in differences(self.loaded, running))
+        try:
+            loaded = save(self.loaded, running, self._bounded)
+        except ControlError as error:
+            self.log.error(
+                "{file} is not saved for {actor}: {error}",
+                event="save-failed",
+                file=file,
+                actor=by.actor,
+                error=str(error),
+            )
+            raise
+        before = f"{len(details)} {'difference' if len(details) == 1 else 'differences'}" if details else "saved"
+        with self._noting("saved", file, before, by, kind="", lasting=False, details=details) as done:
+            self.loaded = loaded
+            balancer.settings = replace(balancer.settings, entries=loaded.entries)
+            self.journal.saved()
+            done.after = "saved"
+        return done.change
+
+    def reopen(self, *, by: By) -> Change:
+        """Close the log and open it again under its name, after somebody has renamed it."""
+        eventlog = self.balancer.eventlog
+        with self._noting("reopened", eventlog.path, "open", by, kind="log", lasting=False) as done:
+            if not eventlog.reopen():
+                why = eventlog.trouble
+                raise ControlError(f"log {eventlog.path} cannot be opened: {why}; lines are lost until it can")
+            done.after = "open anew"
+        return done.change
+
     # -- how -------------------------------------------------------------------------------
 
     def _read(self) -> Settings:
@@ -282,6 +335,21 @@ class Control:
             settings = load(self.loaded.file)
         except ConfigError as error:
             raise ControlError(str(error)) from error
+        return self._bounded(settings)
+
+    def _sound(self, merged: Settings, sound: Settings) -> Settings:
+        """What was merged, if it goes together; read as a file is, unless only servers differ from what is sound."""
+        if _without_servers(merged) == _without_servers(sound) or not merged.entries:
+            return merged
+        try:
+            settings = self._bounded(parse(edited("", merged), merged.file))
+        except ConfigError as error:
+            problems = "; ".join(str(replace(problem, line=0)) for problem in error.problems)
+            raise InTheWay(f"it does not go together with what was changed since: {problems}") from error
+        return replace(settings, **{key: getattr(merged, key) for key in AT_START})
+
+    def _bounded(self, settings: Settings) -> Settings:
+        """With a maxconn that this process can have."""
         return bounded(settings, self._most_clients) if self._most_clients else settings
 
     def _change(self, path: str, verb: str, words: str, by: By, **values: Any) -> Change:
@@ -316,7 +384,10 @@ class Control:
         doing = _Doing(before)
         settings = self.balancer.running_settings
         yield doing
-        change = Change(verb, target, before, doing.after, by, saved=not lasting, kind=kind, details=details)
+        keeper = self.keeper.path if self.keeper and self.keeper.well and lasting and kind == "server" else ""
+        change = Change(
+            verb, target, before, doing.after, by, saved=not lasting, kind=kind, details=details, keeper=keeper
+        )
         if change.changed:
             change = self.journal.record(change, settings, self.balancer.running_settings)
         doing.change = change
@@ -372,9 +443,8 @@ class Control:
         return f"back in {words(max(0.0, ejection.until - now))}: {ejection.why}"
 
 
-def _sentence(section: str, key: str, before: str, after: str) -> str:
-    """One difference, e.g. `[backend app] server s1: 10.0.0.1:80 -> 10.0.0.1:80 weight=2`."""
-    return f"[{section}] {key}: {before or 'absent'} -> {after or 'absent'}"
+def _without_servers(settings: Settings) -> Settings:
+    return replace(settings, backends=tuple(replace(backend, servers=()) for backend in settings.backends))
 
 
 def milliseconds(seconds: float) -> str:

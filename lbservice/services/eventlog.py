@@ -71,13 +71,21 @@ class EventLog(Service):
             self._timer = None
         self._close()
 
-    def reopen(self) -> None:
-        """Go on in a new file of the same name, for log rotation."""
+    @property
+    def trouble(self) -> str:
+        """Why the file cannot be written, or ""."""
+        return self._trouble
+
+    def reopen(self) -> bool:
+        """Go on in a new file of the same name, for log rotation; False if it cannot be opened."""
         self.flush()
         self._close()
         self._next_attempt = 0.0
         self._open()
+        if self._fd < 0:
+            return False
         self.log.info("log reopened", event="log-reopened")
+        return True
 
     def access(self, access: Access) -> None:
         """Take one finished exchange or session."""

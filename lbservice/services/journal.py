@@ -15,6 +15,8 @@ from lbservice.errors import NotThere
 
 KEPT = 500
 """Changes that are remembered."""
+TOLD = 50
+"""Details of one change that the log has; the answer has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Journal:
         self._entries: deque[Entry] = deque(maxlen=KEPT)
         self.number = 0
         """Of the last change; whoever has seen it has seen the configuration as it is."""
+        self.listeners: list[Callable[[Change], None]] = []
+        """They are told of each change when it is made."""
 
     def record(self, change: Change, before: Settings, after: Settings) -> Change:
         """Note a change that has been made; with its number."""
@@ -45,8 +49,11 @@ class Journal:
         by = change.by
         kind = f"{change.kind} " if change.kind else ""
         why = ": {comment}" if by.comment else ""
-        if change.details:
-            why += "; " + "; ".join(detail.replace("{", "{{").replace("}", "}}") for detail in change.details)
+        details = [detail.replace("{", "{{").replace("}", "}}") for detail in change.details[:TOLD]]
+        if len(change.details) > TOLD:
+            details.append(f"and {len(change.details) - TOLD} more")
+        if details:
+            why += "; " + "; ".join(details)
         self.log.info(
             f"{kind}{{target}} {{verb}} by {{actor}} ({{before}} -> {{after}}), change {{number}}{why}",
             event="change",
@@ -59,7 +66,14 @@ class Journal:
             face=by.face,
             comment=by.comment,
         )
+        for listener in self.listeners:
+            listener(change)
         return change
+
+    def saved(self) -> None:
+        """All that was changed so far is in lb.ini now."""
+        entries = [replace(entry, change=replace(entry.change, saved=True)) for entry in self._entries]
+        self._entries = deque(entries, maxlen=KEPT)
 
     def changes(self, last: int = 20) -> tuple[Change, ...]:
         """The last ones, the newest first."""
@@ -67,9 +81,9 @@ class Journal:
 
     def entry(self, number: int) -> Entry:
         """The change of that number. Raises NotThere."""
+        if type(number) is not int or not 0 < number <= self.number:
+            raise NotThere(f"no change {number!r}; changes() lists them")
         for entry in self._entries:
             if entry.change.number == number:
                 return entry
-        if type(number) is not int or not 0 < number <= self.number:
-            raise NotThere(f"no change {number!r}; changes() lists them")
         raise NotThere(f"change {number} is forgotten: the last {KEPT} are kept")

@@ -37,7 +37,7 @@ class Signals(Service):
         for number, act in (
             (signal.SIGTERM, self._stop),
             (signal.SIGINT, self._stop),
-            (signal.SIGUSR1, self._balancer.eventlog.reopen),
+            (signal.SIGUSR1, self._reopen),
             (signal.SIGHUP, self._hangup),
         ):
             signal.signal(number, self._later(act))
@@ -52,6 +52,10 @@ class Signals(Service):
         else:
             self._stopping = True
             self._reactor.stop()
+
+    def _reopen(self) -> None:
+        with suppress(ControlError):  # it is on the terminal
+            self._control.reopen(by=By("SIGUSR1", "signal"))
 
     def _hangup(self) -> None:
         with suppress(ControlError):  # it is in the log

@@ -35,7 +35,7 @@ def cannot_listen(frontend: str) -> Iterator[None]:
 
 POLICY = ("balance", "hash_balance_factor", "sticky", "sticky_key")
 """What makes a backend's policy; while all of it stays, so does the policy, with what it has learnt."""
-AT_START = ("log", "splice", "write_through", "manhole", "admin")
+AT_START = ("log", "splice", "write_through", "state_file", "manhole", "admin")
 """What is read once: a change of it is for the next start."""
 CHECKS = ("check", "agent")
 """What says how a backend's servers are watched."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -40,10 +41,16 @@ class FakeBalancer:
 
     @property
     def running_settings(self) -> Settings:
-        return Settings()
+        backends = (
+            replace(backend.settings, servers=tuple(server.settings for server in backend if not server.leaving))
+            for backend in self.backends.values()
+        )
+        return Settings(backends=tuple(backends))
 
     def become(self, target: Settings) -> None:
-        """Its settings are never asked for."""
+        """What is wanted of servers that stay; more is not asked for here."""
+        for settings in target.backends[0].servers:
+            self.change_server(self.backends["app"].servers[settings.name], settings)
 
     def pardon(self, server: Server, actor: str) -> None:
         """Nobody is out."""

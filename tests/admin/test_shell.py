@@ -152,7 +152,7 @@ class TestCompletion:
         return completions(text, {"lb": lb, "control": None}, self.WORDS)[1]
 
     def test_verbs_after_lb_and_a_dot(self, lb: Shell) -> None:
-        assert self.complete("lb.s", lb) == ["servers(", "sessions(", "stats("]
+        assert self.complete("lb.s", lb) == ["save(", "servers(", "sessions(", "stats("]
         assert self.complete("x = lb.dr", lb) == ["drain("]
         assert "_control" not in self.complete("lb.", lb)
         assert "_control" in self.complete("lb._c", lb)

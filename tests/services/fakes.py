@@ -72,6 +72,12 @@ class FakePort:
         self._network = network
         self._address = address
 
+    def startReading(self) -> None:
+        """It always reads."""
+
+    def empty(self) -> None:
+        """Nobody waits."""
+
     def stopListening(self) -> Deferred[None]:
         del self._network.listening[self._address]
         return succeed(None)

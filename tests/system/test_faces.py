@@ -195,7 +195,14 @@ VERBS = {
         before=Service.edited,
         done=lambda service: service.server("s2")["address"] == "127.0.0.1:9009",
     ),
-    "save": Verb("lb.save(comment='why')", ("POST", "/v1/save", {"comment": "why"}), "save --comment why", "lb.ini"),
+    "save": Verb(
+        "lb.save(comment='why')",
+        ("POST", "/v1/save", {"comment": "why"}),
+        "save --comment why",
+        r"lb.ini: saved, 1 difference -> saved \(change \d+\)",
+        before=Service.drained,
+        done=lambda service: "s1 = 127.0.0.1:9001 state=drain" in (service.folder / "lb.ini").read_text(),
+    ),
     "reopen": Verb(
         "lb.reopen(comment='why')",
         ("POST", "/v1/log/reopen", {"comment": "why"}),
