@@ -122,6 +122,17 @@ class TestRest:
         assert "lb.ini:" in error
         assert "unknown policy" in error
 
+    def test_what_is_saved_is_in_the_file_and_survives_a_restart(self, service: Service) -> None:
+        said = service.cli("server", "weight", "app/s1", "9", "--save")
+        assert "weight 1 -> weight 9" in said
+        assert "unless it is saved" not in said
+        assert "weight=9" in (service.folder / "lb.ini").read_text()
+        service.cli("server", "weight", "app/s2", "5")
+        service.balancer.stop()
+        service.balancer.start()
+        rows = json.loads(service.cli("servers", "--json"))["items"]
+        assert [row["weight"] for row in rows] == [9, 1]
+
     def test_the_log_is_followed_while_it_is_rotated(self, service: Service) -> None:
         output = service.folder / "followed"
         with (
