@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from tests.support.processes import LBSERVICE, Balancer, Server, eventually, free_port, http_servers, lb_ini, run
 
@@ -122,6 +123,17 @@ class TestRest:
         assert "lb.ini:" in error
         assert "unknown policy" in error
 
+    def test_what_is_saved_is_in_the_file_and_survives_a_restart(self, service: Service) -> None:
+        said = service.cli("server", "weight", "app/s1", "9", "--save")
+        assert "weight 1 -> weight 9" in said
+        assert "unless it is saved" not in said
+        assert "weight=9" in (service.folder / "lb.ini").read_text()
+        service.cli("server", "weight", "app/s2", "5")
+        service.balancer.stop()
+        service.balancer.start()
+        rows = json.loads(service.cli("servers", "--json"))["items"]
+        assert [row["weight"] for row in rows] == [9, 1]
+
     def test_the_log_is_followed_while_it_is_rotated(self, service: Service) -> None:
         output = service.folder / "followed"
         with (
@@ -165,3 +177,32 @@ def test_from_init_to_the_first_answer(tmp_path: Path) -> None:
             code, output, error = run([*LBSERVICE, "servers"], tmp_path)
             assert (code, error) == (0, "")
             assert output.count("app/s") == 3
+
+
+def test_over_tls_with_a_token(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "admin.pem")
+    (tmp_path / "admin.pem").chmod(0o600)
+    code, token, line = run([*LBSERVICE, "token", "alice", "viewer"], tmp_path)
+    assert code == 0
+    (tmp_path / "tokens").write_text(line.splitlines()[-1] + "\n")
+    (tmp_path / "tokens").chmod(0o600)
+    (tmp_path / "alice.token").write_text(token)
+    port = free_port()
+    top = f"[admin]\nlisten = 127.0.0.1:{port} tls cert=admin.pem\ntokens = tokens\n"
+    with Balancer(tmp_path, lb_ini(free_port(), ["server s1 = 127.0.0.1:9001"], top=top, backend="check = none")):
+
+        def ask(*words: str) -> tuple[int, str, str]:
+            return run([*LBSERVICE, *words], tmp_path)
+
+        known = ("--ca", "ca.pem", "--token-file", "alice.token")
+        assert ask("servers", *known)[0] == 0
+        code, _, error = ask("server", "drain", "app/s1", *known)
+        assert (code, "level operator" in error) == (1, True)
+        code, _, error = ask("servers", "--ca", "ca.pem")
+        assert (code, "LBSERVICE_TOKEN" in error) == (1, True)
+        code, _, error = ask("servers", "--token-file", "alice.token")
+        assert (code, "--ca names the authority" in error) == (3, True)
+        code, _, error = ask("servers", "--ca", "nowhere.pem")
+        assert (code, "--ca nowhere.pem: No such file" in error) == (3, True)

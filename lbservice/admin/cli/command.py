@@ -91,11 +91,9 @@ class Talk:
             except No as error:
                 self._print(made)
                 raise No(f"the change is in force, but it is not saved: {error.message}") from None
-            if self.as_json:
-                show.as_json(dict(made) | {"saved": True})
-            else:
-                click.echo(show.plain(made.get("text", "")).partition(" (change ")[0])
-                click.echo(show.change(saved))
+            made = show.saved(made)
+            self._print(made)
+            self.tell(show.change(saved))
         else:
             self._print(made)
 

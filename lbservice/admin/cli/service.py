@@ -110,9 +110,18 @@ class Service:
             return _UnixConnection(place.unix, self.timeout)
         if not place.tls:
             return http.client.HTTPConnection(place.host, place.port, timeout=self.timeout)
-        context = ssl.create_default_context(cafile=place.ca)
-        if place.cert:
-            context.load_cert_chain(place.cert)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if not place.ca:
+            context.load_default_certs()
+        for option, file, load in (
+            ("--ca", place.ca, context.load_verify_locations),
+            ("--cert", place.cert, context.load_cert_chain),
+        ):
+            if file:
+                try:
+                    load(file)
+                except OSError as error:  # an SSLError is one, too
+                    raise Unreachable(f"{option} {file}: {error.strerror or error}") from error
         return http.client.HTTPSConnection(place.host, place.port, timeout=self.timeout, context=context)
 
     def _why(self, error: Exception) -> str:

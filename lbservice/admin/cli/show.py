@@ -74,3 +74,9 @@ def change(made: Row) -> str:
         said += "\nlbservice save writes it into the file; lbservice undo "
         said += f"{made.get('number')} takes it back"
     return said
+
+
+def saved(made: Row) -> Row:
+    """The same change, when it has been saved since."""
+    text = str(made.get("text", "")).replace("; a restart forgets it, unless it is saved)", ")")
+    return {**made, "saved": True, "text": text}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import signal
 import sys
 import termios
 import time
@@ -15,6 +16,7 @@ import tty
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import click
@@ -175,8 +177,12 @@ def terminal() -> Iterator[int]:
     """Keys come at once and are not shown, on a screen of its own; afterwards all is as it was."""
     keyboard = sys.stdin.fileno()
     before = termios.tcgetattr(keyboard)
+    ended = signal.signal(signal.SIGTERM, _end)
     try:
         tty.setcbreak(keyboard)
+        now = termios.tcgetattr(keyboard)
+        now[-1][termios.VSUSP] = b"\0"  # stopped by Ctrl-Z it would leave its screen behind
+        termios.tcsetattr(keyboard, termios.TCSANOW, now)
         sys.stdout.write(ENTER)
         sys.stdout.flush()
         yield keyboard
@@ -186,6 +192,11 @@ def terminal() -> Iterator[int]:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
         sys.stdout.write(LEAVE)
         sys.stdout.flush()
+        signal.signal(signal.SIGTERM, ended)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _draw(before: Look, now: Look, trouble: str) -> None:

@@ -142,12 +142,15 @@ class Servers:
         words = [_address(address)]
         checked = "check" in said
         words += self._options(line, said)
+        shared: list[tuple[str, str]] = []
         for word, (key, read) in FOR_BACKEND.items():
             if word in said and (checked or not word.endswith(("inter", "rise", "fall"))):
                 if word == "agent-port" and "agent-check" not in said:
                     continue
-                self.shared.setdefault(key, []).append((read(said[word]), line))
+                shared.append((key, read(said[word])))
         self.lines.append((plain(name), " ".join(words), checked, line))
+        for key, value in shared:
+            self.shared.setdefault(key, []).append((value, line))
 
     def _options(self, line: Line, said: dict[str, str]) -> list[str]:
         words = []

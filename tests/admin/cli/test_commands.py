@@ -143,7 +143,9 @@ class TestChanges:
         fake.answers["POST /v1/save"] = (200, change(saved=True) | {"text": "lb.ini: saved"})
         result = lbservice("server", "weight", "app/s1", "5", "--save")
         assert fake.targets == ["POST /v1/servers/app/s1/weight", "POST /v1/save"]
-        assert result.stdout == "app/s1: set to drain, ready -> drain\nlb.ini: saved\n"
+        assert result.stdout == "app/s1: set to drain, ready -> drain (change 7)\nlb.ini: saved\n"
+        said = json.loads(lbservice("server", "weight", "app/s1", "5", "--save", "--json").stdout)
+        assert (said["saved"], "unless it is saved" in said["text"]) == (True, False)
 
     def test_a_save_that_fails_leaves_the_change_and_says_so(self, fake: FakeService) -> None:
         fake.answers["POST /v1/servers/app/s1/weight"] = (200, change())

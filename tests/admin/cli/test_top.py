@@ -129,6 +129,18 @@ class TestTerminal:
         finally:
             screen.close()
 
+    def test_a_signal_ends_it_and_the_terminal_is_as_it_was(self, fake: FakeService) -> None:
+        answer(fake)
+        screen = Screen()
+        try:
+            screen.read_until("app/s2")
+            screen.process.send_signal(signal.SIGTERM)
+            screen.read_until(re.escape(LEAVE))
+            assert screen.process.wait(10) == 128 + signal.SIGTERM
+            assert termios.tcgetattr(screen.terminal) == screen.before
+        finally:
+            screen.close()
+
     def test_no_color(self, fake: FakeService) -> None:
         answer(fake)
         screen = Screen(env={"NO_COLOR": "1"})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lbservice.admin.haproxy import Import, translate
 from lbservice.config import parse
@@ -141,6 +143,26 @@ class TestWholeFiles:
     def test_a_line_that_is_odd_never_spoils_the_rest(self, lines: str) -> None:
         found, _ = backend(lines + "\n server last 10.0.0.9:80")
         assert found.servers[-1].name == "last"
+
+
+WORDS = sorted({word for name in ("site", "tcp", "old") for word in (HERE / f"{name}.cfg").read_text().split()})
+ODD = ("%[src]", "${X}", "\\", "'", '"', ";", "#", "{", "}", "!", "if", "or", "\0", "é", "[", "=", "(a+)+", "9" * 9)
+
+
+class TestAnyText:
+    @given(st.data())
+    @settings(max_examples=100, deadline=None)
+    def test_lines_with_words_from_anywhere_are_carried_or_said(self, data: st.DataObject) -> None:
+        lines = (HERE / data.draw(st.sampled_from(["site.cfg", "tcp.cfg", "old.cfg"]))).read_text().splitlines()
+        for _ in range(data.draw(st.integers(1, 8))):
+            at = data.draw(st.integers(0, len(lines) - 1))
+            words = lines[at].split(" ")
+            where = data.draw(st.integers(0, len(words)))
+            words[where : where + data.draw(st.integers(0, 1))] = [data.draw(st.sampled_from([*WORDS, *ODD]))]
+            lines[at] = " ".join(words)
+        made = translate("\n".join(lines))
+        if made.usable:
+            parse(made.text)
 
 
 class TestServers:
