@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet import ssl
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -104,7 +104,7 @@ def authorities(path: str) -> list[ssl.Certificate]:
             found = [ssl.Certificate.loadPEM(pem) for pem in _certificates(file.read())]
     except OSError as error:
         raise StartError(f"ca={path}: {error.strerror}") from error
-    except (SSL.Error, ValueError) as error:
+    except (SSL.Error, crypto.Error, ValueError) as error:
         raise StartError(f"ca={path} cannot be used; it must be certificates in PEM") from error
     if not found:
         raise StartError(f"ca={path} holds no certificate; it must be certificates in PEM")

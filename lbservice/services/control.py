@@ -268,6 +268,13 @@ class Control:
                 transition.commit()
                 self.loaded = wanted
                 done.after = "in force"
+            if not done.change.changed:
+                self.log.info(
+                    "{file} is read again for {actor}: it is in force already",
+                    event="reload-unchanged",
+                    file=wanted.file,
+                    actor=by.actor,
+                )
         except ControlError as error:
             self.log.error(
                 "{file} is not reloaded for {actor}, nothing was changed: {error}",
