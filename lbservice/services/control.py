@@ -255,7 +255,10 @@ class Control:
         try:
             wanted = self._read()
             target, overruled = (wanted, ()) if discard else merge(self.loaded, running, wanted)
-            target = replace(target, file=wanted.file, entries=wanted.entries)
+            same = {entry: entry for entry in running.entries}  # the journal keeps many versions: let them share
+            target = replace(
+                target, file=wanted.file, entries=tuple(same.get(entry, entry) for entry in wanted.entries)
+            )
             changes = [_sentence(*difference) for difference in differences(running, target)]
             notes = [f"{what}: as the file says, not as it was changed since" for what in overruled]
             notes += [f"kept, though not in the file: {_sentence(*each)}" for each in differences(wanted, target)]

@@ -120,11 +120,14 @@ class Transition:
 
     def _read_authorities(self) -> None:
         """They are kept until a reload, and read anew when they are needed next: make sure that they can be."""
+        read: set[str] = set()
         for backend in self.target.backends:
             for server in backend.servers:
-                if server.tls is not None and server.tls.ca is not None:
+                ca = None if server.tls is None else server.tls.ca
+                if ca is not None and ca not in read:
+                    read.add(ca)
                     try:
-                        authorities(server.tls.ca)
+                        authorities(ca)
                     except StartError as error:
                         raise StartError(f"[backend {backend.name}] server {server.name} = {error}") from error
 
