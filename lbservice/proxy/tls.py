@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet import ssl
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -98,15 +98,26 @@ def _client_creator(host: str, tls: ServerTls) -> Any:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         return _UnverifiedConnections(context, tls.sni)
-    trust = None
-    if tls.ca is not None:
-        with open(tls.ca, "rb") as file:
-            trust = ssl.trustRootFromCertificates([ssl.Certificate.loadPEM(pem) for pem in _certificates(file.read())])
+    trust = None if tls.ca is None else ssl.trustRootFromCertificates(authorities(tls.ca))
     return ssl.optionsForClientTLS(
         tls.sni or host,
         trustRoot=trust,
         extraCertificateOptions={"raiseMinimumTo": ssl.TLSVersion.TLSv1_2},
     )
+
+
+def authorities(path: str) -> list[ssl.Certificate]:
+    """The certificates of a `ca=` file. Raises StartError."""
+    try:
+        with open(path, "rb") as file:
+            found = [ssl.Certificate.loadPEM(pem) for pem in _certificates(file.read())]
+    except OSError as error:
+        raise StartError(f"ca={path}: {error.strerror}") from error
+    except (SSL.Error, crypto.Error, ValueError) as error:
+        raise StartError(f"ca={path} cannot be used; it must be certificates in PEM") from error
+    if not found:
+        raise StartError(f"ca={path} holds no certificate; it must be certificates in PEM")
+    return found
 
 
 def _certificates(pem: bytes) -> list[bytes]:

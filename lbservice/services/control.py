@@ -271,6 +271,8 @@ class Control:
             wanted = self._read()
             target, overruled = (wanted, ()) if discard else merge(self.loaded, running, wanted)
             target = self._sound(replace(target, file=wanted.file), wanted)
+            same = {entry: entry for entry in running.entries}  # the journal keeps many versions: let them share
+            target = replace(target, entries=tuple(same.get(entry, entry) for entry in target.entries))
             changes = [sentence(*difference) for difference in differences(running, target)]
             notes = [f"{what}: as the file says, not as it was changed since" for what in overruled]
             notes += [f"kept, though not in the file: {sentence(*each)}" for each in differences(wanted, target)]
@@ -285,6 +287,13 @@ class Control:
                 if not discard and not any(differences(wanted, target)):  # somebody has written it into the file
                     self.journal.saved()
                 done.after = "in force"
+            if not done.change.changed:
+                self.log.info(
+                    "{file} is read again for {actor}: it is in force already",
+                    event="reload-unchanged",
+                    file=wanted.file,
+                    actor=by.actor,
+                )
         except ControlError as error:
             self.log.error(
                 "{file} is not reloaded for {actor}, nothing was changed: {error}",
@@ -296,13 +305,6 @@ class Control:
             raise
         finally:
             self._tell_reloading(False)
-        if not done.change.changed:
-            self.log.info(
-                "{file} reloaded by {actor}: nothing differs from what runs",
-                event="reload",
-                file=wanted.file,
-                actor=by.actor,
-            )
         return done.change
 
     def save(self, *, by: By) -> Change:

@@ -20,7 +20,7 @@ from lbservice.core.pick import Policy
 from lbservice.core.settings import BackendSettings, Listen, Settings
 from lbservice.errors import ControlError, StartError
 from lbservice.proxy.listener import FrontendFactory
-from lbservice.proxy.tls import forget_authorities
+from lbservice.proxy.tls import authorities, forget_authorities
 
 if TYPE_CHECKING:
     from lbservice.services.balancer import Balancer
@@ -82,6 +82,7 @@ class Transition:
         try:
             self._refuse_missing()
             self._prepare_backends()
+            self._read_authorities()
             self._prepare_frontends()
         except StartError as error:
             self.forget()
@@ -116,6 +117,19 @@ class Transition:
                 self._policies[settings.name] = balancer.make_policy(settings)
                 self.renewed.append(f"[backend {settings.name}] balance = {settings.balance}: made anew")
             self._backends[settings.name] = backend
+
+    def _read_authorities(self) -> None:
+        """They are kept until a reload, and read anew when they are needed next: make sure that they can be."""
+        read: set[str] = set()
+        for backend in self.target.backends:
+            for server in backend.servers:
+                ca = None if server.tls is None else server.tls.ca
+                if ca is not None and ca not in read:
+                    read.add(ca)
+                    try:
+                        authorities(ca)
+                    except StartError as error:
+                        raise StartError(f"[backend {backend.name}] server {server.name} = {error}") from error
 
     def _prepare_frontends(self) -> None:
         """A frontend is made anew if it, or what it has of its backends, is not as it was."""

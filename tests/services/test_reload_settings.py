@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from twisted.logger import LogEvent, globalLogPublisher
 
 from lbservice.core.pick import OK as GOOD
@@ -20,7 +21,8 @@ from lbservice.policies.sticky import Sticky
 from tests.core.build import lease_of
 from tests.services.fakes import heard
 from tests.services.live import ANNA, Live, ini
-from tests.support.actors import OK, response
+from tests.support.actors import OK, Origin, response
+from tests.support.house import SecureNetwork
 
 MakeLive = Callable[..., Live]
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -116,6 +118,19 @@ class TestServers:
         assert (old.open, live["app/s1"]) == (0, one)
         assert response(client.ask(GET)).status == 200
         assert (len(old.requests), len(new.requests)) == (1, 1)
+
+    def test_renewed_authorities_of_a_server_with_tls(self, make: MakeLive, tmp_path: Path) -> None:
+        old, new = trustme.CA(), trustme.CA()
+        pem = tmp_path / "server.pem"
+        new.issue_cert("app.test").private_key_and_cert_chain_pem.write_to_path(pem)
+        old.cert_pem.write_to_path(tmp_path / "ca.pem")
+        live = make(ini().replace("10.0.0.1:8000", "10.0.0.1:8000 tls ca=ca.pem sni=app.test"))
+        live.origins.append(Origin(SecureNetwork(live.network, str(pem)), ("10.0.0.1", 8000)))  # type: ignore[arg-type]
+        client = live.client()
+        assert response(client.ask(GET)).status == 503
+        new.cert_pem.write_to_path(tmp_path / "ca.pem")
+        live.reload()
+        assert response(client.ask(GET)).status == 200
 
     def test_one_that_is_still_leaving_comes_back(self, make: MakeLive) -> None:
         live = make(ini(servers=2))
@@ -342,10 +357,10 @@ class TestNothing:
     def test_the_same_file_is_no_change(self, make: MakeLive) -> None:
         live = make()
         factory = live.factory
-        with heard("change") as events:
+        with heard("change", "reload-unchanged") as events:
             change = live.reload()
         assert str(change) == f"{live.path}: already in force"
-        assert events == []
+        assert [event["event"] for event in events] == ["reload-unchanged"]
         assert live.factory is factory
 
     def test_what_needs_a_restart_is_told(self, make: MakeLive) -> None:
@@ -395,6 +410,13 @@ class TestNothing:
         page.unlink()
         with pytest.raises(ControlError, match=r"lb\.ini:5: \[frontend web\] error-page 503 = 503\.html: No such"):
             live.balancer.become(wanted)
+
+    def test_authorities_that_cannot_be_read(self, make: MakeLive, tmp_path: Path) -> None:
+        live = make()
+        for content in ("nothing", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
+            (tmp_path / "ca.pem").write_text(content)
+            with pytest.raises(ControlError, match=r"lb\.ini:9: \[backend app\] server s1 = ca=ca\.pem .*in PEM"):
+                live.reload(ini().replace("10.0.0.1:8000", "10.0.0.1:8000 tls ca=ca.pem"))
 
     def test_an_undo_that_would_take_a_backend_that_is_needed(self, make: MakeLive) -> None:
         live = make()

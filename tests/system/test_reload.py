@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ import pytest
 
 from tests.support.client import Connection, get
 from tests.support.load import Load
-from tests.support.processes import INTER, Balancer, Server, eventually, free_port, http_servers
+from tests.support.processes import INTER, Balancer, Server, eventually, free_port, http_servers, lb_ini
 from tests.support.shell import MANHOLE, ask
 
 pytestmark = pytest.mark.system
@@ -154,3 +155,39 @@ def test_servers_come_and_go_and_nobody_notices(tmp_path: Path, servers: tuple[S
         f" 0 dropped; memory {grown / (1 << 20):+.1f} MiB"
     )
     assert grown < GROWTH
+
+
+def test_a_mistake_changes_nothing_and_is_told_with_its_line(tmp_path: Path, servers: tuple[Server, ...]) -> None:
+    port = free_port()
+    with Balancer(tmp_path, lb_ini(port, servers[:1])) as balancer, socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with Connection(port) as client:
+            for config, said in (
+                (lb_ini(port, servers, backend="balance = leestconn"), r"lb\.ini:10: \[backend app\] balance = leest"),
+                (
+                    lb_ini(port, servers, frontend="methods = POST").replace(f":{port}", f":{port}, *:{taken}"),
+                    rf"lb\.ini:3: \[frontend web\] cannot listen on 0\.0\.0\.0:{taken}: .*in use; nothing was changed",
+                ),
+            ):
+                balancer.config_path.write_text(config)
+                balancer.signal(signal.SIGHUP)
+                balancer.wait_for_log(rf"lb\.ini is not reloaded for SIGHUP, nothing was changed: {said}")
+                client.send_request("GET", "/")
+                assert client.read_response().body == b"s1\n"
+
+
+def test_a_listener_grows_and_shrinks_without_a_refusal(tmp_path: Path, servers: tuple[Server, ...]) -> None:
+    port = free_port()
+    with Balancer(tmp_path, lb_ini(port, servers)) as balancer:
+        with Load(port, clients=20, pause=0.0, keep_alive=False) as load:
+            for number, host in enumerate(["*", "127.0.0.1", "[::]", "*", "[::]", "127.0.0.1"] * 2, 1):
+                seen = load.responses
+                balancer.config_path.write_text(lb_ini(port, servers).replace("127.0.0.1:", f"{host}:", 1))
+                balancer.signal(signal.SIGHUP)
+                balancer.wait_for_log(r"lb\.ini reloaded by SIGHUP \(", times=number)
+                eventually(lambda: load.responses > seen + 100, 10, "traffic")  # noqa: B023 - called at once
+        load.check()
+        with socket.socket() as again:  # and nobody else may listen there
+            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError, match="in use"):
+                again.bind(("127.0.0.1", port))
