@@ -381,7 +381,7 @@ class HttpFactory(FrontendFactory):
                 with open(path, "rb") as file:
                     self.pages[backend, status] = Page(CONTENT_TYPES[os.path.splitext(path)[1].lower()], file.read())
             except OSError as error:
-                raise StartError(f"[{section}] error-page {status} = {path}: {error.strerror}") from error
+                raise StartError(f"[{section}] error-page {status}: {path} cannot be read: {error.strerror}") from error
 
     def _paged(self, backends: Mapping[str, BackendSettings]) -> Iterator[tuple[str, str, int, str]]:
         """Section, backend ("": the frontend's own), status and file of each error page."""

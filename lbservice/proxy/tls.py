@@ -107,16 +107,15 @@ def _client_creator(host: str, tls: ServerTls) -> Any:
 
 
 def authorities(path: str) -> list[ssl.Certificate]:
-    """The certificates of a `ca=` file. Raises StartError."""
+    """The certificates of a `ca=` file. Raises OSError if it cannot be read, ValueError if there are none in it."""
+    with open(path, "rb") as file:
+        pems = _certificates(file.read())
     try:
-        with open(path, "rb") as file:
-            found = [ssl.Certificate.loadPEM(pem) for pem in _certificates(file.read())]
-    except OSError as error:
-        raise StartError(f"ca={path}: {error.strerror}") from error
-    except (SSL.Error, crypto.Error, ValueError) as error:
-        raise StartError(f"ca={path} cannot be used; it must be certificates in PEM") from error
+        found = [ssl.Certificate.loadPEM(pem) for pem in pems]
+    except (SSL.Error, crypto.Error) as error:
+        raise ValueError(f"{path} cannot be used; it must be certificates in PEM") from error
     if not found:
-        raise StartError(f"ca={path} holds no certificate; it must be certificates in PEM")
+        raise ValueError(f"{path} holds no certificate; it must be certificates in PEM")
     return found
 
 

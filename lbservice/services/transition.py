@@ -128,8 +128,8 @@ class Transition:
                     read.add(ca)
                     try:
                         authorities(ca)
-                    except StartError as error:
-                        raise StartError(f"[backend {backend.name}] server {server.name} = {error}") from error
+                    except (OSError, ValueError) as error:
+                        raise StartError(f"[backend {backend.name}] server {server.name}: ca={ca}: {error}") from error
 
     def _prepare_frontends(self) -> None:
         """A frontend is made anew if it, or what it has of its backends, is not as it was."""

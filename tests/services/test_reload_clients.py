@@ -151,7 +151,9 @@ class TestIdle:
         live = make()
         live.origin()
         client = live.client()
+        before = live.balancer.frontends["web"]
         live.reload(ini(MARKED).replace("frontend web", "frontend www"))
+        assert before.active == 0
         assert [(each.name, each.active) for each in live.balancer.frontends.values()] == [("www", 1)]
         assert is_new(client.ask(GET))
 
@@ -214,9 +216,10 @@ class TestBusy:
         live.run()
         assert [each.status for each in responses(client.take())][-1] == 200
 
-    def test_a_slow_reader_gets_all_and_goes_over_then(self, make: MakeLive) -> None:
+    @pytest.mark.parametrize("size", [70_000, 131_000, 400_000])  # the exchange is over while the client reads, or not
+    def test_a_slow_reader_gets_all_and_goes_over_then(self, make: MakeLive, size: int) -> None:
         live = make()
-        live.origin(1, answer(b"x" * 400_000), OK)
+        live.origin(1, answer(b"x" * size), OK)
         client = live.client()
         client.stop_reading()
         client.send(GET)
@@ -225,7 +228,7 @@ class TestBusy:
         live.run(1)
         client.read_on()
         live.run()
-        assert response(client.take()).body == b"x" * 400_000
+        assert response(client.take()).body == b"x" * size
         assert is_new(client.ask(GET))
 
     def test_a_refused_body_is_read_and_the_connection_goes_over(self, make: MakeLive) -> None:

@@ -408,14 +408,16 @@ class TestNothing:
         live.write(ini("error-page 503 = 503.html"))
         wanted = live.control._read()
         page.unlink()
-        with pytest.raises(ControlError, match=r"lb\.ini:5: \[frontend web\] error-page 503 = 503\.html: No such"):
+        with pytest.raises(
+            ControlError, match=r"lb\.ini:5: \[frontend web\] error-page 503: 503\.html cannot be read: No such"
+        ):
             live.balancer.become(wanted)
 
     def test_authorities_that_cannot_be_read(self, make: MakeLive, tmp_path: Path) -> None:
         live = make()
         for content in ("nothing", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"):
             (tmp_path / "ca.pem").write_text(content)
-            with pytest.raises(ControlError, match=r"lb\.ini:9: \[backend app\] server s1 = ca=ca\.pem .*in PEM"):
+            with pytest.raises(ControlError, match=r"lb\.ini:9: \[backend app\] server s1: ca=ca\.pem: .*in PEM"):
                 live.reload(ini().replace("10.0.0.1:8000", "10.0.0.1:8000 tls ca=ca.pem"))
 
     def test_an_undo_that_would_take_a_backend_that_is_needed(self, make: MakeLive) -> None:
