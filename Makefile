@@ -32,7 +32,7 @@ demo: .venv/use
 	@$(BIN)/lbservice demo $(DEMO_ARGS)
 
 test: .venv/dev
-	@$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 $(TEST_ARGS)
 
 fuzz: .venv/dev
 	@FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/property --hypothesis-show-statistics $(FUZZ_ARGS)

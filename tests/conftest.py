@@ -1,4 +1,4 @@
-"""How tests share a machine with `pytest -n 2`: what measures runs one after the other, all others beside it."""
+"""How tests share a machine with `pytest -n 3`: what measures runs one after the other, all others beside it."""
 
 from __future__ import annotations
 

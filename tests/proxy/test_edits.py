@@ -216,5 +216,5 @@ class TestErrorPages:
     def test_a_page_that_has_gone_since_is_a_failed_start(self, make_house: MakeHouse, tmp_path: Path) -> None:
         house = make_house(pages=((502, self.page(tmp_path, "a.txt", b"x")),))
         (tmp_path / "a.txt").unlink()
-        with pytest.raises(StartError, match=r"error-page 502 = .*a\.txt: No such file"):
+        with pytest.raises(StartError, match=r"error-page 502: .*a\.txt cannot be read: No such file"):
             house.factory.listen()
