@@ -126,6 +126,7 @@ class TestUnixSocket:
                     upstream.recv(65536)
                     upstream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
                     assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            assert balancer.wait() == 0
 
 
 class TestTcp:
