@@ -106,6 +106,7 @@ class Placement(Generic[Connection]):
                     give_back(lease, access, Outcome(Result.ABORTED))
                     raise
                 except DialError as error:
+                    error.__traceback__ = None  # its frames know the error: without this all of it is a cycle
                     give_back(lease, access, Outcome(Result.ABORTED if error.local else Result.CONNECT_FAILED))
                     lease = None
                     if not self.another_try(server, repeats=False):
