@@ -18,7 +18,7 @@ from lbservice.errors import ControlError, closest
 from lbservice.services.answers import BackendRow, CheckRow, DiffRow, FrontendRow, ServerRow, SessionRow
 from lbservice.services.control import Control
 
-QUESTIONS = ("servers", "health", "backends", "frontends", "stats", "sessions", "changes", "diff")
+QUESTIONS = ("servers", "health", "backends", "frontends", "stats", "sessions", "changes", "diff", "why")
 CHANGES = (
     *("add", "remove", "drain", "ready", "maint", "weight", "maxconn", "address"),
     *("kick", "undo", "reload", "save", "reopen"),
@@ -84,6 +84,11 @@ class Shell:
     def diff(self) -> Table[DiffRow]:
         """What runs, against what lb.ini says now."""
         return Table(self._control.diff(), empty="nothing differs")
+
+    def why(self, request_id: str) -> Text:
+        """Where a request went, and why: its id is its X-Request-ID, and in the log."""
+        rows = self._control.why(request_id)
+        return Text("\n".join(f"{row.about:8}{row.says}" for row in rows))
 
     # -- changes ---------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class _Words(dict[int, str]):
 
 
 _WORDS = _Words({number: str(number) for number in range(10_000)})
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def escape(text: str, unsafe: re.Pattern[str] = _UNSAFE) -> str:
@@ -62,7 +62,7 @@ class Stamp:
             now = time.localtime(second)
             self._second = second
             self._text = (
-                f"{now.tm_mday:02d}/{_MONTHS[now.tm_mon - 1]}/{now.tm_year}"
+                f"{now.tm_mday:02d}/{MONTHS[now.tm_mon - 1]}/{now.tm_year}"
                 f":{now.tm_hour:02d}:{now.tm_min:02d}:{now.tm_sec:02d}"
             )
         self.millisecond = millisecond

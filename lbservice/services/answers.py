@@ -91,6 +91,17 @@ class DiffRow:
 
 
 @dataclass(frozen=True, slots=True)
+class WhyRow:
+    """One sentence about a request, for people.
+
+    `about` is one word: asked, route, server, other, queue, tries, times, end or event.
+    """
+
+    about: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Everything at a glance. `uptime` is seconds; `log_dropped` counts lines that could not be written."""
 

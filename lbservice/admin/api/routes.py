@@ -9,7 +9,7 @@ from lbservice.admin.api.route import LONGEST_NAME, Call, Field, Level, Route
 from lbservice.config import parse_address, parse_server
 from lbservice.core.change import Change
 from lbservice.errors import ControlError, NotThere
-from lbservice.services.answers import BackendRow, CheckRow, DiffRow, FrontendRow, ServerRow, SessionRow, Stats
+from lbservice.services.answers import BackendRow, CheckRow, DiffRow, FrontendRow, ServerRow, SessionRow, Stats, WhyRow
 
 COMMENT = Field("comment", "Why; it goes to the log and the journal.", default="", example="ticket 4711")
 WEIGHT = Field("weight", "Its share of the work, 0 to 256; 0 takes nothing new.", "integer", least=0, most=256)
@@ -26,6 +26,11 @@ PATH_VALUES = {
                 ("server", "A server's name, without that of its backend.", "s1"),
                 ("frontend", "A frontend's name.", "web"),
                 ("client", "ADDRESS:PORT of a client, as in /v1/sessions.", "127.0.0.1:50000"),
+                (
+                    "request",
+                    "A request's id, as its X-Request-ID and the log have it; a slash in it is %2F.",
+                    "0cf01291-2",
+                ),
             )
         ),
         Field("number", "A change's number.", "integer", required=True, least=0, example=1),
@@ -125,6 +130,15 @@ _QUESTIONS = (
         query=(Field("last", "How many.", "integer", default=20, least=0, most=500),),
     ),
     Route("GET", "/v1/diff", "diff", _V, "What runs, against what the file says now.", _ask("diff"), [DiffRow]),
+    Route(
+        "GET",
+        "/v1/requests/{request}",
+        "why",
+        _V,
+        "Where a request went, and why, in sentences.",
+        _ask("why", "request"),
+        [WhyRow],
+    ),
     Route("GET", "/v1/events", "", _V, "What happens, as it happens.", _nothing, None, streams=True),
     Route("GET", "/v1/openapi.json", "", _V, "This description.", _nothing, {}),
     Route("GET", "/healthz", "", Level.ANYBODY, "The process lives.", _nothing, str),

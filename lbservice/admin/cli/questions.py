@@ -1,4 +1,4 @@
-"""The commands that only ask: servers, backends, frontends, stats, health, sessions, changes, diff."""
+"""The commands that only ask: servers, backends, frontends, stats, health, sessions, changes, diff, why."""
 
 from __future__ import annotations
 
@@ -139,4 +139,24 @@ def diff(talk: Talk) -> None:
     talk.rows(talk.service.ask("diff"), empty="nothing differs")
 
 
-QUESTIONS = (servers, backends, frontends, stats, health, sessions, changes, diff)
+@click.command(cls=Command)
+@click.argument("request_id", metavar="REQUEST-ID")
+@talks
+def why(talk: Talk, request_id: str) -> None:
+    """Where a request went, and why: route, server, the others, queue, times, events of its backend.
+
+    REQUEST-ID is in the X-Request-ID of the response, and in braces in the log.
+
+    \b
+    Example:
+      lbservice why 0cf01291-2
+    """
+    answer = talk.service.ask("requests", request_id)
+    if talk.as_json:
+        show.as_json(answer)
+        return
+    for row in answer["items"]:
+        click.echo(f"{show.plain(row['about']):8}{show.plain(row['says'])}")
+
+
+QUESTIONS = (servers, backends, frontends, stats, health, sessions, changes, diff, why)
