@@ -59,27 +59,30 @@ class Source:
 
     def __init__(self, talk: Talk, backend: str | None) -> None:
         self.talk, self.backend = talk, backend
-        self.before = self.now = self._look()
+        self.last = self._look()
 
     def __call__(self, server: str = "") -> News:
         """The next look, with the last checks of that server."""
         try:
-            self.before, self.now = self.now, self._look()
-            there = any(row["server"] == server for row in self.now.servers)
-            return self.news(server, self._checks(server) if there else "")
+            now = self._look()
+            there = any(row["server"] == server for row in now.servers)
+            news = self.news(now, server, self._checks(server) if there else "")
+            # Only what could be read counts: the next rate is since then.
+            self.last = now
+            return news
         except Failure as error:
             return News(trouble=show.plain(error.message))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return News(trouble=show.plain(f"the service's answer cannot be read ({error!r})"))
 
-    def news(self, server: str = "", checks: str = "") -> News:
-        """What the last two looks say."""
+    def news(self, now: Look, server: str = "", checks: str = "") -> News:
+        """What that look says, beside the one before."""
         done = []
-        for row, rate in zip(self.now.servers, self.now.rates(self.before), strict=True):
+        for row, rate in zip(now.servers, now.rates(self.last), strict=True):
             values = {name: row[name.replace(" ", "_")] for name in COLUMNS if name != "rate/s"}
             values["rate/s"] = -1.0 if rate is None else rate
             done.append(Line(row["server"], tuple(cells(row, rate)), values))
-        return News(tuple(totals(self.before, self.now)), tuple(done), server, checks)
+        return News(tuple(totals(self.last, now)), tuple(done), server, checks)
 
     def _look(self) -> Look:
         return next(looks(self.talk, self.backend))
@@ -240,7 +243,7 @@ class Top(App[None]):
 def run(talk: Talk, backend: str | None, interval: float) -> None:
     """Until somebody types q. Raises Failure, with the terminal as it was, when the service is not there at first."""
     source = Source(talk, backend)
-    app = Top(source.news(), source, interval)
+    app = Top(source.news(source.last), source, interval)
     app.run()
     if app.return_code:
         raise SystemExit(app.return_code)
