@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any
 
+from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding
@@ -24,12 +25,11 @@ from lbservice.admin.cli.command import Talk
 from lbservice.admin.cli.failure import Failure
 from lbservice.admin.cli.top import COLUMNS, NUMBERS, Look, cells, looks, totals
 
-SORTS = {"s": "server", "t": "state", "w": "weight", "r": "rate/s", "i": "in flight"} | {
-    "n": "requests",
-    "e": "errors",
-    "c": "since",
-}
+SORTS = dict(zip("stwrinec", (*COLUMNS[:1], *COLUMNS[2:-1]), strict=True))
+"""The columns by their keys."""
 LARGEST_FIRST = ("weight", "rate/s", "in flight", "requests", "errors")
+PLAIN = [(85 + 170 * red, 85 + 170 * green, 85 + 170 * blue) for blue in (0, 1) for green in (0, 1) for red in (0, 1)]
+"""Red is red and yellow is yellow, also on a terminal with 16 colours; Textual's own are pink and orange there."""
 CHECKS = 5
 """Checks that are shown of the server under the cursor."""
 
@@ -116,6 +116,7 @@ class Top(App[None]):
         self.by, self.turned = "server", False
         self.over = Event()
         self.shown: tuple[object, ...] = ()
+        self.ansi_theme_dark = TerminalTheme((0, 0, 0), (255, 255, 255), PLAIN, PLAIN)
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", markup=False)

@@ -10,6 +10,7 @@ import sys
 import termios
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from threading import Event
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from lbservice.admin.cli.command import Talk
 from lbservice.admin.cli.failure import Unreachable
 from lbservice.admin.cli.service import Service
 from lbservice.admin.cli.top import COLUMNS
-from lbservice.admin.cli.tui import Source, Top
+from lbservice.admin.cli.tui import News, Source, Top
 from tests.admin.cli.service import FakeService, lbservice, row
 from tests.admin.cli.test_top import STATS, Screen
 
@@ -219,6 +220,26 @@ class TestKeys:
         assert {each.method for each in fake.asked} == {"GET"}
 
     @within
+    async def test_a_service_that_hangs_does_not_hold_up_the_end(self, fake: FakeService) -> None:
+        answer(fake)
+        asked, answered = Event(), Event()
+        looks = source()
+        news = looks.news(looks.last)
+
+        def hang(_: str) -> News:
+            asked.set()
+            answered.wait(20)
+            return news
+
+        app = Top(news, hang, 0.0)
+        async with app.run_test() as pilot:
+            assert await asyncio.to_thread(asked.wait, 20)
+            await pilot.press("q")
+            await pilot.pause()
+            assert not app.is_running
+        answered.set()
+
+    @within
     async def test_these_leave(self, fake: FakeService) -> None:
         answer(fake)
         for key in ("q", "Q", "ctrl+c", "ctrl+d"):
@@ -249,10 +270,12 @@ class TestCommand:
     @pytest.mark.parametrize(("end", "code"), [("q", 0), ("SIGTERM", 128 + signal.SIGTERM)])
     def test_on_a_terminal_and_then_it_is_as_it_was(self, fake: FakeService, end: str, code: int) -> None:
         answer(fake)
-        fake.answers["GET /v1/stats"] = [(200, STATS), (200, b"nonsense"), (200, STATS | {"uptime": 4242.0})]
         screen = Screen("--tui")
         try:
+            screen.read_until(r"\x1b\[91;40mDOWN")
+            fake.answers["GET /v1/stats"] = (200, b"nonsense")
             screen.read_until("is not the API")
+            fake.answers["GET /v1/stats"] = (200, STATS | {"uptime": 4242.0})
             screen.read_until("1h10m")
             if end == "q":
                 os.write(screen.keyboard, b"q")
