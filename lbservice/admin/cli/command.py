@@ -85,12 +85,14 @@ class Talk:
 
     def change(self, made: Mapping[str, Any], *, save: bool = False) -> None:
         """Print a change; then write it into lb.ini if that is wanted."""
-        if save and made.get("changed"):
+        if save:
+            # Also when it was so already: an earlier change may have made it so, and not saved it.
             try:
                 saved = self.service.change("POST", "save")
             except No as error:
                 self._print(made)
-                raise No(f"the change is in force, but it is not saved: {error.message}") from None
+                what = "the change is in force" if made.get("changed") else "it was so already"
+                raise No(f"{what}, but it is not saved: {error.message}") from None
             made = show.saved(made)
             self._print(made)
             self.tell(show.change(saved))

@@ -24,6 +24,12 @@ class No(Failure):
     exit_code = NO
 
 
+class Missing(Failure):
+    """Something is not installed that was asked for."""
+
+    exit_code = USAGE
+
+
 class Unreachable(Failure):
     """Nobody could be asked."""
 

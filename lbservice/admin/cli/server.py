@@ -109,8 +109,7 @@ def remove(
       lbservice server remove app/s4 --wait
       lbservice server remove app/s4 --now --yes
     """
-    if now:
-        confirm(f"Removing {server} now cuts off what it has in flight", yes)
+    _ask(talk, server, yes, f"Removing {server} now cuts off what it has in flight" if now else "")
     query = {"now": "true"} if now else None
     made = talk.service.change("DELETE", "servers", *server.split("/"), query=query, comment=comment)
     talk.change(made, save=save)
@@ -120,9 +119,10 @@ def remove(
 
 @server.command()
 @server_argument
+@yes_option
 @waits("it has nothing in flight")
 @changes
-def drain(talk: Talk, server: str, wait: bool, timeout: float, comment: str | None, save: bool) -> None:
+def drain(talk: Talk, server: str, yes: bool, wait: bool, timeout: float, comment: str | None, save: bool) -> None:
     """Nothing new for a server; what it has goes on, and clients with its sticky cookie stay.
 
     \b
@@ -130,6 +130,7 @@ def drain(talk: Talk, server: str, wait: bool, timeout: float, comment: str | No
       lbservice server drain app/s1 --wait --timeout 5m
       lbservice server drain app/s1 --comment "new kernel"
     """
+    _ask(talk, server, yes)
     _verb(talk, server, "drain", comment, save)
     if wait:
         Waiting(talk, timeout).until_idle(server)
@@ -164,9 +165,7 @@ def maint(talk: Talk, server: str, yes: bool, wait: bool, timeout: float, commen
     Example:
       lbservice server maint app/s1 --comment "disk is replaced"
     """
-    backend = server.partition("/")[0]
-    if not yes and _is_last(talk, server):
-        confirm(f"{server} is the last server of {backend} that can be used, new requests will get 503", yes)
+    _ask(talk, server, yes)
     _verb(talk, server, "maint", comment, save)
     if wait:
         Waiting(talk, timeout).until_idle(server)
@@ -218,6 +217,18 @@ def _verb(talk: Talk, server: str, verb: str, comment: str | None, save: bool, *
     made = talk.service.change("POST", "servers", *server.split("/"), verb, comment=comment, **values)
     talk.change(made, save=save)
     return made
+
+
+def _ask(talk: Talk, server: str, yes: bool, what: str = "") -> None:
+    """Before a server takes nothing new: ask about `what`, if anything, and if it is the last one that can be used."""
+    if yes:
+        return
+    reasons = [what] if what else []
+    if _is_last(talk, server):
+        backend = server.partition("/")[0]
+        reasons.append(f"{server} is the last server of {backend} that can be used, new requests will get 503")
+    if reasons:
+        confirm("; ".join(reasons), yes)
 
 
 def _is_last(talk: Talk, server: str) -> bool:

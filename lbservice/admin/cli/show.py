@@ -56,10 +56,16 @@ def aligned(
 
 def painted(text: str) -> str:
     """A state in its colour; echo takes the colour away where there is no terminal."""
-    for pattern, colour in ((RED, "red"), (YELLOW, "yellow"), (GREEN, "green")):
-        if pattern.match(text):
-            return click.style(text, fg=colour)
-    return text
+    found = colour(text)
+    return click.style(text, fg=found) if found else text
+
+
+def colour(state: str) -> str:
+    """red, yellow, green; "" for what is none of a state's words."""
+    for pattern, name in ((RED, "red"), (YELLOW, "yellow"), (GREEN, "green")):
+        if pattern.match(state):
+            return name
+    return ""
 
 
 def plain(text: object) -> str:

@@ -1,4 +1,4 @@
-"""`lbservice top`: servers, rates and states as they change, on one screen.
+"""`lbservice top`: servers, rates and states as they change, on one screen; `tui` has the one with --tui.
 
 A screen is `frame`, a plain function of two looks at the service; the rest is the terminal, which is left as it was.
 """
@@ -23,7 +23,7 @@ import click
 
 from lbservice.admin.cli import show
 from lbservice.admin.cli.command import Command, Talk, talks, wants_colour
-from lbservice.admin.cli.failure import Unreachable
+from lbservice.admin.cli.failure import Missing, Unreachable
 from lbservice.admin.cli.kinds import Seconds
 from lbservice.admin.table import cell, duration
 
@@ -47,17 +47,22 @@ class Look:
     stats: Mapping[str, Any]
     servers: tuple[Mapping[str, Any], ...]
 
-    def counts(self) -> dict[str, int]:
-        """The requests of each server so far."""
-        return {row["server"]: row["requests"] for row in self.servers}
+    def rates(self, before: Look) -> list[float | None]:
+        """Requests a second of each server since then; None where that cannot be said."""
+        seconds = self.at - before.at
+        then = {row["server"]: row["requests"] for row in before.servers}
+        done = [row["requests"] - then.get(row["server"], 0) for row in self.servers]
+        # fewer than before: it was started anew in between
+        return [number / seconds if seconds > 0 and number >= 0 else None for number in done]
 
 
 @click.command(cls=Command)
 @click.argument("backend", required=False)
 @click.option("--interval", metavar="TIME", type=Seconds(), default="1s", show_default=True, help="Between two looks.")
 @click.option("--count", metavar="N", type=click.IntRange(1), help="End after so many looks; without a terminal: 1.")
+@click.option("--tui", is_flag=True, help="Sort, filter, and see the last checks; needs lbservice[tui].")
 @talks
-def top(talk: Talk, backend: str | None, interval: float, count: int | None) -> None:
+def top(talk: Talk, backend: str | None, interval: float, count: int | None, tui: bool) -> None:
     """A live table of the servers: state, requests a second, in flight, errors. q leaves.
 
     Without a terminal it prints the table once, or --count times.
@@ -67,11 +72,18 @@ def top(talk: Talk, backend: str | None, interval: float, count: int | None) -> 
       lbservice top
       lbservice top app --interval 5s
       lbservice top --count 2 | tail -n 5
+      lbservice top --tui
     """
     if talk.as_json:
         raise click.UsageError("top is for people; take lbservice servers --json")
-    look = _looks(talk, backend)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if tui:
+        if count is not None:
+            raise click.UsageError("--tui ends with q; --count goes without it")
+        _tui(talk, backend, interval, at_terminal)
+        return
+    look = looks(talk, backend)
+    if not at_terminal:
         before = next(look)
         for number in range(count or 1):
             # A rate needs two looks: the first table comes one interval after the start.
@@ -93,10 +105,26 @@ def top(talk: Talk, backend: str | None, interval: float, count: int | None) -> 
                 before, now = now, newer
             except Unreachable as error:
                 # It may be starting anew; the last table stays, and says so.
-                trouble, look = error.message, _looks(talk, backend)
+                trouble, look = error.message, looks(talk, backend)
 
 
-def _looks(talk: Talk, backend: str | None) -> Iterator[Look]:
+def _tui(talk: Talk, backend: str | None, interval: float, at_terminal: bool) -> None:
+    try:
+        from lbservice.admin.cli.tui import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "textual":
+            raise
+        raise Missing(
+            "top --tui needs Textual: pip install 'lbservice[tui]', or in a checkout pip install '.[tui]'; "
+            "lbservice top goes without it"
+        ) from None
+    if not at_terminal:
+        raise click.UsageError("--tui needs a terminal; lbservice top goes without one")
+    run(talk, backend, interval)
+
+
+def looks(talk: Talk, backend: str | None) -> Iterator[Look]:
+    """One look at the service for each `next`; it ends when one raises."""
     while True:
         servers = talk.service.ask("servers", backend=backend)["items"]
         yield Look(time.monotonic(), talk.service.ask("stats"), tuple(servers))
@@ -104,22 +132,8 @@ def _looks(talk: Talk, backend: str | None) -> Iterator[Look]:
 
 def frame(before: Look, now: Look, width: int, height: int = 0) -> list[str]:
     """The lines of one screen, of that width and height at most (0: whatever it takes)."""
-    seconds, then = now.at - before.at, before.counts()
-
-    def rate(row: Mapping[str, Any]) -> str:
-        done = row["requests"] - then.get(row["server"], 0)
-        # fewer than before: it was started anew in between
-        return f"{done / seconds:.1f}" if seconds > 0 and done >= 0 else "-"
-
-    rows = [
-        [
-            *(cell(row[name]) for name in ("server", "address", "state", "weight")),
-            rate(row),
-            *(cell(row[name]) for name in ("in_flight", "requests", "errors", "since", "reason")),
-        ]
-        for row in now.servers
-    ]
-    head = _head(before, now, seconds)
+    rows = [cells(row, rate) for row, rate in zip(now.servers, now.rates(before), strict=True)]
+    head = totals(before, now)
     if height and len(head) + 2 + len(rows) > height:
         room = max(0, height - len(head) - 3)
         rest = len(rows) - room
@@ -134,9 +148,18 @@ def frame(before: Look, now: Look, width: int, height: int = 0) -> list[str]:
     return [*(line[:width] if width else line for line in head), "", *table, *(line[: width or None] for line in more)]
 
 
+def cells(row: Mapping[str, Any], rate: float | None) -> list[str]:
+    """What stands in COLUMNS."""
+    return [
+        *(cell(row[name]) for name in ("server", "address", "state", "weight")),
+        "-" if rate is None else f"{rate:.1f}",
+        *(cell(row[name]) for name in ("in_flight", "requests", "errors", "since", "reason")),
+    ]
+
+
 def _fitting(lines: list[list[str]], width: int) -> tuple[list[str], list[list[str]]]:
     """The columns that have room, and their cells; the reason is cut first, then whole columns go."""
-    heading, *cells = lines
+    heading, *rest = lines
     kept = list(range(len(heading)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for name in LEAST:
@@ -148,10 +171,12 @@ def _fitting(lines: list[list[str]], width: int) -> tuple[list[str], list[list[s
             widths[at] = max(1, widths[at] + spare)
             break
         kept.remove(at)
-    return [heading[at] for at in kept], [[line[at][: widths[at]] for at in kept] for line in cells]
+    return [heading[at] for at in kept], [[line[at][: widths[at]] for at in kept] for line in rest]
 
 
-def _head(before: Look, now: Look, seconds: float) -> list[str]:
+def totals(before: Look, now: Look) -> list[str]:
+    """Two lines about the whole service."""
+    seconds = now.at - before.at
     frontends, backends = now.stats.get("frontends", ()), now.stats.get("backends", ())
     requests = sum(row["requests"] for row in frontends)
     done = requests - sum(row["requests"] for row in before.stats.get("frontends", ()))

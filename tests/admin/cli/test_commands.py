@@ -94,9 +94,9 @@ CHANGES = [
         "POST /v1/servers/app",
         {"name": "s4", "address": "h:1", "weight": 0, "maxconn": 9, "backup": True},
     ),
-    (("server", "remove", "app/s1"), "DELETE /v1/servers/app/s1", {}),
+    (("server", "remove", "app/s1", "-y"), "DELETE /v1/servers/app/s1", {}),
     (("server", "remove", "app/s1", "--now", "--yes"), "DELETE /v1/servers/app/s1?now=true", {}),
-    (("server", "drain", "app/s1"), "POST /v1/servers/app/s1/drain", {}),
+    (("server", "drain", "app/s1", "-y"), "POST /v1/servers/app/s1/drain", {}),
     (("server", "ready", "app/s1"), "POST /v1/servers/app/s1/ready", {}),
     (("server", "maint", "app/s1", "-y"), "POST /v1/servers/app/s1/maint", {}),
     (("server", "weight", "app/s1", "5"), "POST /v1/servers/app/s1/weight", {"weight": 5}),
@@ -136,7 +136,20 @@ class TestChanges:
 
     def test_what_was_so_already_says_no_more(self, fake: FakeService) -> None:
         fake.answers["POST /v1/servers/app/s1/drain"] = (200, change(changed=False) | {"text": "app/s1: already drain"})
-        assert lbservice("server", "drain", "app/s1").stdout == "app/s1: already drain\n"
+        assert lbservice("server", "drain", "app/s1", "-y").stdout == "app/s1: already drain\n"
+
+    def test_what_was_so_already_is_saved_too(self, fake: FakeService) -> None:
+        fake.answers["POST /v1/servers/app/s1/weight"] = (200, change(changed=False) | {"text": "app/s1: already 5"})
+        fake.answers["POST /v1/save"] = [
+            (200, change(saved=True) | {"text": "lb.ini: saved"}),
+            (409, {"detail": "reload first"}),
+        ]
+        words = ("server", "weight", "app/s1", "5", "--save")
+        assert lbservice(*words).stdout == "app/s1: already 5\nlb.ini: saved\n"
+        assert fake.targets == ["POST /v1/servers/app/s1/weight", "POST /v1/save"]
+        failed = lbservice(*words)
+        assert (failed.exit_code, failed.stdout) == (1, "app/s1: already 5\n")
+        assert "it was so already, but it is not saved: reload first" in failed.stderr
 
     def test_save_at_once(self, fake: FakeService) -> None:
         fake.answers["POST /v1/servers/app/s1/weight"] = (200, change())
@@ -157,7 +170,7 @@ class TestChanges:
 
     def test_a_no_of_the_service_is_its_sentence(self, fake: FakeService) -> None:
         fake.answers["POST /v1/servers/app/s9/drain"] = (404, {"detail": "no server 's9' in backend app"})
-        result = lbservice("server", "drain", "app/s9")
+        result = lbservice("server", "drain", "app/s9", "-y")
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr == "lbservice: no server 's9' in backend app\n"
 
@@ -188,7 +201,11 @@ class TestQuestionsBack:
 
     @pytest.mark.parametrize(
         "words",
-        [("server", "remove", "app/s1", "--now"), ("kick", "web/127.0.0.1:5"), ("server", "maint", "app/s1")],
+        [
+            ("server", "remove", "app/s1", "--now"),
+            ("kick", "web/127.0.0.1:5"),
+            *(("server", verb, "app/s1") for verb in ("maint", "drain", "remove")),
+        ],
     )
     def test_without_a_terminal_it_is_refused(self, fake: FakeService, words: tuple[str, ...]) -> None:
         fake.answers["GET /v1/servers?backend=app"] = (200, {"items": [row("app/s1"), row("app/s2", "DOWN")]})
@@ -196,6 +213,34 @@ class TestQuestionsBack:
         assert result.exit_code == 2
         assert "--yes" in result.stderr
         assert not [each for each in fake.asked if each.method != "GET"]
+
+    @pytest.mark.parametrize("verb", ["maint", "drain", "remove"])
+    @pytest.mark.parametrize(
+        "items",
+        [
+            [row("app/s1"), row("app/s2")],
+            [row("app/s1", "DRAIN"), row("app/s2", "DOWN")],
+            [row("app/s1", weight=0), row("app/s2", "DOWN")],
+        ],
+        ids=["one-of-two", "drained", "weight-0"],
+    )
+    def test_only_the_last_one_that_can_be_used_is_asked_about(
+        self, fake: FakeService, verb: str, items: list[dict[str, Any]]
+    ) -> None:
+        fake.answers["GET /v1/servers?backend=app"] = (200, {"items": items})
+        change_asked = "DELETE /v1/servers/app/s1" if verb == "remove" else f"POST /v1/servers/app/s1/{verb}"
+        fake.answers[change_asked] = (200, change())
+        result = lbservice("server", verb, "app/s1")
+        assert (result.exit_code, fake.targets[-1]) == (0, change_asked), result.stderr
+
+    def test_both_reasons_are_one_question(self, fake: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(command, "at_terminal", lambda: True)
+        fake.answers["GET /v1/servers?backend=app"] = (200, {"items": [row("app/s1")]})
+        fake.answers["DELETE /v1/servers/app/s1?now=true"] = (200, change())
+        result = lbservice("server", "remove", "app/s1", "--now", text="y\n")
+        assert result.exit_code == 0
+        assert result.stderr.count("Go on?") == 1
+        assert "cuts off what it has in flight; app/s1 is the last server of app" in result.stderr
 
     @pytest.mark.parametrize(("answer", "code", "done"), [("y\n", 0, True), ("n\n", 1, False), ("", 1, False)])
     def test_at_a_terminal_the_answer_counts(
@@ -225,19 +270,19 @@ class TestWait:
     def test_drain_waits_until_nothing_is_in_flight(self, fake: FakeService, slept: list[float]) -> None:
         fake.answers["POST /v1/servers/app/s1/drain"] = (200, change())
         fake.answers["GET /v1/servers/app/s1"] = [(200, row("app/s1", "DRAIN", in_flight=n)) for n in (2, 1, 0)]
-        result = lbservice("server", "drain", "app/s1", "--wait")
+        result = lbservice("server", "drain", "app/s1", "-y", "--wait")
         assert (result.exit_code, len(slept)) == (0, 2)
         assert result.stdout.splitlines()[-1] == "app/s1: nothing in flight"
 
     def test_a_server_that_is_gone_has_nothing_in_flight(self, fake: FakeService) -> None:
         fake.answers["DELETE /v1/servers/app/s1"] = (200, change())
         fake.answers["GET /v1/servers/app/s1"] = [(200, row("app/s1", in_flight=1)), (404, {"detail": "no server"})]
-        assert lbservice("server", "remove", "app/s1", "--wait").exit_code == 0
+        assert lbservice("server", "remove", "app/s1", "-y", "--wait").exit_code == 0
 
     def test_it_ends_with_a_no_after_its_time(self, fake: FakeService, slept: list[float]) -> None:
         fake.answers["POST /v1/servers/app/s1/drain"] = (200, change())
         fake.answers["GET /v1/servers/app/s1"] = (200, row("app/s1", in_flight=3))
-        result = lbservice("server", "drain", "app/s1", "--wait", "--timeout", "30s")
+        result = lbservice("server", "drain", "app/s1", "-y", "--wait", "--timeout", "30s")
         assert result.exit_code == 1
         assert "app/s1: 3 in flight after 30s" in result.stderr
         assert sum(slept) == pytest.approx(30)

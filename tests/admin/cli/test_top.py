@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from codecs import getincrementaldecoder
 from fcntl import ioctl
 from typing import Any
 
@@ -86,6 +87,7 @@ class Screen:
 
     def __init__(self, *options: str, env: dict[str, str] | None = None) -> None:
         self.text = ""
+        self.decoder = getincrementaldecoder("utf-8")()
         self.keyboard, terminal = pty.openpty()
         ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
         self.before = termios.tcgetattr(terminal)
@@ -103,7 +105,7 @@ class Screen:
         while not re.search(expected, self.text):
             ready, _, _ = select.select([self.keyboard], [], [], max(0.0, end - time.monotonic()))
             assert ready, f"{expected!r} is not on the screen:\n{self.text}"
-            self.text += os.read(self.keyboard, 65536).decode()
+            self.text += self.decoder.decode(os.read(self.keyboard, 65536))
         return self.text
 
     def close(self) -> None:
