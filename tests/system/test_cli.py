@@ -198,7 +198,7 @@ def test_over_tls_with_a_token(tmp_path: Path) -> None:
 
         known = ("--ca", "ca.pem", "--token-file", "alice.token")
         assert ask("servers", *known)[0] == 0
-        code, _, error = ask("server", "drain", "app/s1", *known)
+        code, _, error = ask("server", "drain", "app/s1", "--yes", *known)
         assert (code, "level operator" in error) == (1, True)
         code, _, error = ask("servers", "--ca", "ca.pem")
         assert (code, "LBSERVICE_TOKEN" in error) == (1, True)
