@@ -82,6 +82,13 @@ class Service:
         host, port = self.client.getsockname()
         return {"session": f"web/{host}:{port}"}
 
+    def asked(self) -> dict[str, Any]:
+        """Before a why: a request is in the log."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
+            client.sendall(b"GET /asked HTTP/1.1\r\nHost: x\r\nX-Request-ID: asked-1\r\nConnection: close\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 503")
+        return {"id": "asked-1"}
+
     def kicked(self) -> bool:
         """Was that connection cut?"""
         assert self.client is not None
@@ -118,6 +125,13 @@ VERBS = {
     "stats": Verb("lb.stats()", ("GET", "/v1/stats", None), "stats", "up"),
     "sessions": Verb("lb.sessions()", ("GET", "/v1/sessions", None), "sessions", "{session}", before=Service.visited),
     "changes": Verb("lb.changes()", ("GET", "/v1/changes", None), "changes", "set to drain", before=Service.drained),
+    "why": Verb(
+        "lb.why('{id}')",
+        ("GET", "/v1/requests/{id}", None),
+        "why {id}",
+        "no server was available",
+        before=Service.asked,
+    ),
     "diff": Verb("lb.diff()", ("GET", "/v1/diff", None), "diff", "9009", before=Service.edited),
     "add": Verb(
         "lb.add('app', 's3', '127.0.0.1:9003', weight=2, comment='why')",
