@@ -106,10 +106,10 @@ class _Request:
         rules = [rule.name for rule in frontend.settings.rules if rule.backend == name]
         ways = [f"route {rule}" for rule in rules[:MOST_ROWS]]
         if frontend.settings.backend == name:
-            ways.append("backend =, which takes what no rule takes" if frontend.settings.rules else "backend =")
+            ways.append("its backend for what meets no rule" if rules else "its backend")
         if not ways:
             return f"backend {name}, to which frontend {self._frontend} sends nothing now: it was changed since"
-        return f"backend {name}, by {' or '.join(ways)} of frontend {self._frontend} (as it is now)"
+        return f"backend {name}; the way there from frontend {self._frontend} is now {' or '.join(ways)}"
 
     def _choice(self, balancer: Balancer) -> str:
         backend = balancer.backends.get(self._backend)
