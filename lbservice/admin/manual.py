@@ -20,6 +20,7 @@ PARAMETERS = {
     "now": "True: what it is doing is cut off",
     "session": "as sessions() names it: FRONTEND/ADDRESS:PORT",
     "where": "the name of a frontend, a backend or a server; without it all",
+    "request_id": "its X-Request-ID, or what is in braces in the log",
     "number": "as changes() shows it",
     "last": "how many, the last ones",
     "discard": "True: drop what was changed since and not saved",
@@ -39,6 +40,7 @@ EXAMPLES = {
     "address": 'lb.address("app/s1", "127.0.0.1:9004")',
     "kick": 'lb.kick("web/192.0.2.7:40123")',
     "undo": "lb.undo(3)",
+    "why": 'lb.why("0cf01291-2")',
 }
 
 OFFERED = 200

@@ -15,9 +15,8 @@ from lbservice.services.termination import meaning
 from tests.services.house import House
 from tests.services.test_accessline import NOON, http, tcp
 
-PAIRS = (
-    "-- SC sC sQ SQ SH sH PH SD sD CC CQ CH CD cR cD PR LR CR RC RR DH DD KH KD IC"  # what the proxy writes
-).split()
+WRITTEN = "-- SC sC sQ SQ SH sH PH SD sD CC CQ CH CD cR cD PR LR CR RC RR DH DD KH KD IC"
+"""The pairs of letters that the proxy writes."""
 
 
 @pytest.fixture
@@ -57,7 +56,7 @@ class TestOneRequest:
             "route": ["backend app; the way there from frontend web is now its backend"],
             "server": [
                 "app/s1, by balance roundrobin (as it is now); besides it the server had 4 in flight, the backend 5;"
-                " now it is UP, weight 1, 0 in flight"
+                f" now it is {house['app/s1'].state}, weight 1, 0 in flight"
             ],
             "other": [f"app/s2 is now {house['app/s2'].state}, weight 3, 0 in flight"],
             "queue": ["it waited 3 ms, behind 1 of the backend, 2 of the server"],
@@ -106,7 +105,7 @@ class TestOneRequest:
         assert said["route"] == ["backend older; frontend old is not there any more"]
         assert "other" not in said
 
-    @pytest.mark.parametrize("state", PAIRS)
+    @pytest.mark.parametrize("state", WRITTEN.split(" "))
     def test_letters_in_words(self, house: House, state: str) -> None:
         said = why(house, request(termination=state))["end"][0]
         assert said == f"status 200, 1234 bytes sent; {state}: {meaning(state)}"
