@@ -15,7 +15,7 @@ from lbservice.services.termination import meaning
 
 BEFORE = 10.0
 """Seconds before a request whose events are told."""
-MOST_EVENTS = 200
+MOST_EVENTS = 1000
 """Events that are looked at, of all backends."""
 MOST_ROWS = 20
 """Servers, and events, that are told."""

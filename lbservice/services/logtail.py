@@ -19,8 +19,10 @@ from lbservice.services.accessline import MONTHS
 REACH = 16 * 1024 * 1024
 """Bytes from the end that are looked at."""
 SLICE = 1024 * 1024
-TRIES = 20_000
-"""Places that look like what is sought and may be something else, before the search is given up."""
+TRIES = 1000
+"""Lines that look like the request and are something else, before the search is given up."""
+NOISE = 20_000
+"""The same for events, which are told from requests with less effort."""
 
 _EVENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[-+]\d{4}) \[lbservice\] (.*)")
 _DATE = re.compile(r"\S+ \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)\.(\d{3})\] ")
@@ -89,7 +91,7 @@ class LogTail:
     def _events(block: bytes, older: Iterator[bytes], since: float, most: int) -> list[Event]:
         """The last events in the block and those before it, the oldest first."""
         found: list[Event] = []
-        tries = TRIES
+        tries = NOISE
         while True:
             end = len(block)
             while (place := block.rfind(_MARK, 0, end)) >= 0:

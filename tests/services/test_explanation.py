@@ -199,8 +199,8 @@ class TestEvents:
         assert said["event"][-1].endswith("tired of 499")
 
     def test_they_are_found_behind_many_requests(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(logtail, "SLICE", 1000)
-        noise = request(request_id=b"other", request_line=b"GET / [lbservice] HTTP/1.1") * 200
+        monkeypatch.setattr(logtail, "SLICE", 10_000)
+        noise = request(request_id=b"other", request_line=b"GET / [lbservice] HTTP/1.1") * 2000
         assert why(house, event(-1, "server app/s1 is DOWN"), noise, request())["event"]
 
 
