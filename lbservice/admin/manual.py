@@ -19,8 +19,8 @@ PARAMETERS = {
     "backup": "True: used only when all others are down",
     "now": "True: what it is doing is cut off",
     "session": "as sessions() names it: FRONTEND/ADDRESS:PORT",
-    "request_id": "as X-Request-ID and the log have it",
     "where": "the name of a frontend, a backend or a server; without it all",
+    "request_id": "its X-Request-ID, or what is in braces in the log",
     "number": "as changes() shows it",
     "last": "how many, the last ones",
     "discard": "True: drop what was changed since and not saved",
@@ -32,7 +32,6 @@ EXAMPLES = {
     "servers": 'lb.servers("app")',
     "health": 'lb.health("app/s1")',
     "sessions": 'lb.sessions("web")',
-    "why": 'lb.why("0cf01291-2")',
     "add": 'lb.add("app", "s4", "127.0.0.1:9004", weight=2, comment="more traffic")',
     "remove": 'lb.remove("app/s4")',
     "drain": 'lb.drain("app/s1", comment="new version")',
@@ -41,6 +40,7 @@ EXAMPLES = {
     "address": 'lb.address("app/s1", "127.0.0.1:9004")',
     "kick": 'lb.kick("web/192.0.2.7:40123")',
     "undo": "lb.undo(3)",
+    "why": 'lb.why("0cf01291-2")',
 }
 
 OFFERED = 200

@@ -15,7 +15,7 @@ from lbservice.services.termination import meaning
 
 BEFORE = 10.0
 """Seconds before a request whose events are told."""
-MOST_EVENTS = 200
+MOST_EVENTS = 1000
 """Events that are looked at, of all backends."""
 MOST_ROWS = 20
 """Servers, and events, that are told."""
@@ -106,10 +106,10 @@ class _Request:
         rules = [rule.name for rule in frontend.settings.rules if rule.backend == name]
         ways = [f"route {rule}" for rule in rules[:MOST_ROWS]]
         if frontend.settings.backend == name:
-            ways.append("backend =, which takes what no rule takes" if frontend.settings.rules else "backend =")
+            ways.append("its backend for what meets no rule" if rules else "its backend")
         if not ways:
             return f"backend {name}, to which frontend {self._frontend} sends nothing now: it was changed since"
-        return f"backend {name}, by {' or '.join(ways)} of frontend {self._frontend} (as it is now)"
+        return f"backend {name}; the way there from frontend {self._frontend} is now {' or '.join(ways)}"
 
     def _choice(self, balancer: Balancer) -> str:
         backend = balancer.backends.get(self._backend)

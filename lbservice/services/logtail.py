@@ -20,11 +20,14 @@ REACH = 16 * 1024 * 1024
 """Bytes from the end that are looked at."""
 SLICE = 1024 * 1024
 TRIES = 1000
-"""Places that look like what is sought and may be something else, before the search is given up."""
+"""Lines that look like the request and are something else, before the search is given up."""
+NOISE = 20_000
+"""The same for events, which are told from requests with less effort."""
 
 _EVENT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[-+]\d{4}) \[lbservice\] (.*)")
 _DATE = re.compile(r"\S+ \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d)\.(\d{3})\] ")
 _MARK = b" [lbservice] "
+_STAMP = len("2026-11-22T17:05:01.123+0000")
 _MONTHS = {name: number for number, name in enumerate(MONTHS, 1)}
 
 
@@ -88,21 +91,22 @@ class LogTail:
     def _events(block: bytes, older: Iterator[bytes], since: float, most: int) -> list[Event]:
         """The last events in the block and those before it, the oldest first."""
         found: list[Event] = []
-        tries = TRIES
+        tries = NOISE
         while True:
             end = len(block)
             while (place := block.rfind(_MARK, 0, end)) >= 0:
                 tries -= 1
                 start = block.rfind(b"\n", 0, place) + 1
-                line = block[start : block.index(b"\n", place)].decode("latin-1")
-                # Requests may have such words in them, too: only an event begins with its time.
-                if (match := _EVENT.fullmatch(line)) and (at := moment(line)) is not None:
-                    if at < since:
-                        return found[::-1]
-                    found.append(Event(at, match[2]))
+                end = start
+                # Requests may have such words in them, too: only an event has nothing but its time before them.
+                if place - start == _STAMP:
+                    line = block[start : block.index(b"\n", place)].decode("latin-1")
+                    if (match := _EVENT.fullmatch(line)) and (at := moment(line)) is not None:
+                        if at < since:
+                            return found[::-1]
+                        found.append(Event(at, match[2]))
                 if not tries or len(found) == most:
                     return found[::-1]
-                end = start
             following = next(older, None)
             if following is None:
                 return found[::-1]

@@ -83,11 +83,12 @@ class Service:
         return {"session": f"web/{host}:{port}"}
 
     def asked(self) -> dict[str, Any]:
-        """Before a why: a request is in the log."""
+        """Before a why: a request that no server has answered."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
-            client.sendall(b"GET /asked HTTP/1.1\r\nHost: x\r\nX-Request-ID: asked-1\r\nConnection: close\r\n\r\n")
-            assert client.recv(65536).startswith(b"HTTP/1.1 503")
-        return {"id": "asked-1"}
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Request-ID: a/b=1\r\nConnection: close\r\n\r\n")
+            while client.recv(65536):
+                pass
+        return {}
 
     def kicked(self) -> bool:
         """Was that connection cut?"""
@@ -125,14 +126,14 @@ VERBS = {
     "stats": Verb("lb.stats()", ("GET", "/v1/stats", None), "stats", "up"),
     "sessions": Verb("lb.sessions()", ("GET", "/v1/sessions", None), "sessions", "{session}", before=Service.visited),
     "changes": Verb("lb.changes()", ("GET", "/v1/changes", None), "changes", "set to drain", before=Service.drained),
+    "diff": Verb("lb.diff()", ("GET", "/v1/diff", None), "diff", "9009", before=Service.edited),
     "why": Verb(
-        "lb.why('{id}')",
-        ("GET", "/v1/requests/{id}", None),
-        "why {id}",
-        "no server was available",
+        "lb.why('a/b=1')",
+        ("GET", "/v1/requests/a%2Fb=1", None),
+        "why a/b=1",
+        "status 503, .* SC: no server was available, or none could be connected to",
         before=Service.asked,
     ),
-    "diff": Verb("lb.diff()", ("GET", "/v1/diff", None), "diff", "9009", before=Service.edited),
     "add": Verb(
         "lb.add('app', 's3', '127.0.0.1:9003', weight=2, comment='why')",
         ("POST", "/v1/servers/app", {"name": "s3", "address": "127.0.0.1:9003", "weight": 2, "comment": "why"}),

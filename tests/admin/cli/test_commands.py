@@ -43,6 +43,7 @@ QUESTIONS = [
     (("sessions", "app/s1"), "GET /v1/sessions?where=app%2Fs1", [{"session": "web/127.0.0.1:5"}], "web/127.0.0.1:5"),
     (("changes", "--last", "5"), "GET /v1/changes?last=5", [change(comment="why not")], "why not"),
     (("diff",), "GET /v1/diff", [], "nothing differs"),
+    (("why", "a/b"), "GET /v1/requests/a%2Fb", [{"about": "queue", "says": "no\x07 wait"}], "queue   no? wait"),
 ]
 
 
