@@ -6,11 +6,13 @@ keeps all others. Both are the same question. Sections and servers are told apar
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from lbservice.core.settings import BackendSettings, FrontendSettings, ServerSettings, Settings
 
+K = TypeVar("K")
 T = TypeVar("T")
 PARTS = (Settings, FrontendSettings, BackendSettings, ServerSettings)
 """What is merged field by field; anything else is one value."""
@@ -27,11 +29,15 @@ def merge(base: Settings, ours: Settings, theirs: Settings) -> tuple[Settings, t
 
 
 def _merge_entries(base: Settings, ours: Settings, theirs: Settings) -> tuple[tuple[str, str, str], ...]:
-    """The words of the files, in the same way. The order is theirs, unless only ours is another one."""
+    """The words of the files, in the same way."""
     old, our, their = ({entry[:2]: entry for entry in side.entries} for side in (base, ours, theirs))
-    keys = dict.fromkeys([*our, *their] if [*their] == [*old] else [*their, *our])
-    chosen = (our.get(key) if their.get(key) == old.get(key) else their.get(key) for key in keys)
+    chosen = (our.get(key) if their.get(key) == old.get(key) else their.get(key) for key in _order(old, our, their))
     return tuple(entry for entry in chosen if entry is not None)
+
+
+def _order(old: Mapping[K, object], our: Mapping[K, object], their: Mapping[K, object]) -> Iterable[K]:
+    """Theirs, and what only we have last; if they have the old order, the other way round."""
+    return dict.fromkeys([*our, *their] if [*their] == [*old] else [*their, *our])
 
 
 def _merge(base: T, ours: T, theirs: T, where: str, conflicts: list[str]) -> T:
@@ -66,13 +72,10 @@ def _are_named(*sides: object) -> bool:
 def _merge_named(
     base: tuple[Any, ...], ours: tuple[Any, ...], theirs: tuple[Any, ...], where: str, conflicts: list[str]
 ) -> tuple[Any, ...]:
-    """The order is theirs, unless only we have changed it; what only we have comes last then."""
-    by_name = [{each.name: each for each in side} for side in (base, ours, theirs)]
-    old, our, their = ([*names] for names in by_name)
+    old, our, their = ({each.name: each for each in side} for side in (base, ours, theirs))
     merged = []
-    for name in dict.fromkeys((*our, *their) if their == old else (*their, *our)):
-        sides = [side.get(name) for side in by_name]
-        one = _merge(sides[0], sides[1], sides[2], _path(where, name), conflicts)
+    for name in _order(old, our, their):
+        one = _merge(old.get(name), our.get(name), their.get(name), _path(where, name), conflicts)
         if one is not None:
             merged.append(one)
     return tuple(merged)

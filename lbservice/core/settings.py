@@ -7,7 +7,7 @@ sizes are bytes, weights are 0-256, and 0 means "no limit" for every `max...` va
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 Expected = bytes | re.Pattern[bytes]
@@ -231,6 +231,11 @@ class BackendSettings:
     request_edits: tuple[Edit, ...] = ()
     response_edits: tuple[Edit, ...] = ()
     pages: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def itself(self) -> BackendSettings:
+        """The same without its servers."""
+        return replace(self, servers=())
 
     @property
     def queue_patience(self) -> float:

@@ -114,8 +114,7 @@ class Balancer(Service):
 
     def become(self, target: Settings) -> None:
         """Run with other settings from now on. Raises ControlError if that cannot be; then nothing has changed."""
-        transition = self.transition(target)
-        transition.commit()
+        self.transition(target).commit()
 
     def transition(self, target: Settings) -> Transition:
         """What it takes to run with other settings, ready to be committed in this turn. Raises ControlError."""
@@ -241,13 +240,12 @@ class Balancer(Service):
 
     def _policy_fails(self, settings: BackendSettings, why: str, given_up: bool) -> None:
         if given_up:
-            event, told = (
-                "policy-given-up",
-                "has failed too often, the last time with {why}; roundrobin takes its place",
-            )
-            told += " until the configuration is loaded again"
+            event = "policy-given-up"
+            told = "has failed too often, the last time with {why}; roundrobin takes its place until the configuration"
+            told += " is loaded again"
         else:
-            event, told = "policy-failed", "fails: {why}; the request is placed by roundrobin"
+            event = "policy-failed"
+            told = "fails: {why}; the request is placed by roundrobin"
         self.log.error(
             "backend {backend}: the policy {policy} " + told,
             event=event,

@@ -6,7 +6,7 @@ the `Change`. Asking for what is already so is not an error. Nothing here waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from operator import attrgetter
@@ -287,7 +287,7 @@ class Control:
             notes += [f"{key.replace('_', '-')}: from the next start on" for key in at_start(running, target)]
             transition = balancer.transition(target)
             changes += transition.renewed
-            before = f"{len(changes)} {'difference' if len(changes) == 1 else 'differences'}" if changes else "in force"
+            before = _counted(changes) or "in force"
             details = (*changes, *notes)
             with self._noting("reloaded", wanted.file, before, by, kind="", lasting=False, details=details) as done:
                 transition.commit()
@@ -333,7 +333,7 @@ class Control:
                 error=str(error),
             )
             raise
-        before = f"{len(details)} {'difference' if len(details) == 1 else 'differences'}" if details else "saved"
+        before = _counted(details) or "saved"
         with self._noting("saved", file, before, by, kind="", lasting=False, details=details) as done:
             self.loaded = loaded
             balancer.settings = replace(balancer.settings, entries=loaded.entries)
@@ -472,8 +472,14 @@ class Control:
         return out if server.state == "EJECTED" else f"{server.reason}; ejected, {out}"
 
 
+def _counted(differences: Sequence[str]) -> str:
+    """`1 difference`, `3 differences`, or "" for none."""
+    number = len(differences)
+    return f"{number} {'difference' if number == 1 else 'differences'}" if number else ""
+
+
 def _without_servers(settings: Settings) -> Settings:
-    return replace(settings, backends=tuple(replace(backend, servers=()) for backend in settings.backends))
+    return replace(settings, backends=tuple(backend.itself for backend in settings.backends))
 
 
 def milliseconds(seconds: float) -> str:

@@ -110,7 +110,7 @@ class Transition:
         for settings in self.target.backends:
             backend = balancer.backends.get(settings.name)
             if backend is None:
-                backend = balancer.make_backend(replace(settings, servers=()))
+                backend = balancer.make_backend(settings.itself)
             elif differs(backend.settings, settings, POLICY):
                 self._policies[settings.name] = balancer.make_policy(settings)
             elif not balancer.is_current(backend):
@@ -134,8 +134,7 @@ class Transition:
     def _prepare_frontends(self) -> None:
         """A frontend is made anew if it, or what it has of its backends, is not as it was."""
         before, after = (
-            {backend.name: replace(backend, servers=()) for backend in settings.backends}
-            for settings in (self._old, self.target)
+            {backend.name: backend.itself for backend in settings.backends} for settings in (self._old, self.target)
         )
         for settings in self.target.frontends:
             factory = self.balancer.factories.get(settings.name)
@@ -243,7 +242,7 @@ class Transition:
         if backend.name not in balancer.backends:
             balancer.add_backend(backend)
         policy = self._policies.get(backend.name)
-        if policy is not None or replace(before, servers=()) != replace(settings, servers=()):
+        if policy is not None or before.itself != settings.itself:
             balancer.given_up.discard(backend.name)
             backend.change(settings, policy)
             if differs(before, settings, PASSIVE):

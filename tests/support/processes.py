@@ -106,6 +106,22 @@ def lb_ini(port: int, servers: Iterable[Server | str], *, top: str = "", fronten
     )
 
 
+def operated_ini(section: str, grace: str) -> str:
+    """An lb.ini with this section for operators, whose servers nobody checks."""
+    return f"""
+[loadbalancer]
+grace = {grace}
+{section}
+[frontend web]
+listen = 127.0.0.1:{free_port()}
+backend = app
+[backend app]
+check = none
+server s1 = 127.0.0.1:9001
+server s2 = 127.0.0.1:9002
+"""
+
+
 class Balancer:
     """The balancer, started in `folder` with an lb.ini of that text.
 

@@ -19,7 +19,7 @@ import trustme
 from lbservice import tokens
 from tests.support.admin import AdminClient
 from tests.support.api import JSON
-from tests.support.processes import LBSERVICE, TWISTD, Balancer, eventually, free_port, run
+from tests.support.processes import LBSERVICE, TWISTD, Balancer, eventually, free_port, operated_ini, run
 
 pytestmark = pytest.mark.system
 
@@ -27,19 +27,7 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs the 
 
 
 def ini(admin: str) -> str:
-    return f"""
-[loadbalancer]
-grace = 5s
-[admin]
-{admin}
-[frontend web]
-listen = 127.0.0.1:{free_port()}
-backend = app
-[backend app]
-check = none
-server s1 = 127.0.0.1:9001
-server s2 = 127.0.0.1:9002
-"""
+    return operated_ini(f"[admin]\n{admin}", grace="5s")
 
 
 def token_lines(folder: Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ import bcrypt
 import pytest
 
 from tests.support.debian import need
-from tests.support.processes import Balancer, free_port, run
+from tests.support.processes import Balancer, free_port, operated_ini, run
 
 pytestmark = pytest.mark.system
 
@@ -37,19 +37,7 @@ HASH = bcrypt.hashpw(b"open sesame", bcrypt.gensalt(8))
 
 
 def config(manhole: str) -> str:
-    return f"""
-[loadbalancer]
-grace = 1s
-[manhole]
-{manhole}
-[frontend web]
-listen = 127.0.0.1:{free_port()}
-backend = app
-[backend app]
-check = none
-server s1 = 127.0.0.1:9001
-server s2 = 127.0.0.1:9002
-"""
+    return operated_ini(f"[manhole]\n{manhole}", grace="1s")
 
 
 class Terminal:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from lbservice.admin.haproxy.check import Check
 from lbservice.admin.haproxy.draft import Draft, Left, number, plain, time
-from lbservice.admin.haproxy.header import edit
+from lbservice.admin.haproxy.header import EDITS, edit
 from lbservice.admin.haproxy.reader import Line
 from lbservice.admin.haproxy.server import Servers
 
@@ -133,10 +133,5 @@ BACKEND: Mapping[str, Handler] = {
     "option smtpchk": _weak,
     "option ldap-check": _weak,
     "option log-health-checks": _log_checks,
-    "http-request set-header": _edit,
-    "http-request add-header": _edit,
-    "http-request del-header": _edit,
-    "http-response set-header": _edit,
-    "http-response add-header": _edit,
-    "http-response del-header": _edit,
+    **dict.fromkeys(EDITS, _edit),
 }

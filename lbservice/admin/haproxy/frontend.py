@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from lbservice.admin.haproxy.condition import Acls, conditions
 from lbservice.admin.haproxy.draft import Draft, Left, number, plain, time
-from lbservice.admin.haproxy.header import edit
+from lbservice.admin.haproxy.header import EDITS, edit
 from lbservice.admin.haproxy.reader import Line
 
 Handler = Callable[["Frontend", Line], None]
@@ -248,10 +248,5 @@ FRONTEND: Mapping[str, Handler] = {
     "timeout client": _timeout("timeout client"),
     "timeout http-request": _timeout("timeout client-head"),
     "timeout http-keep-alive": _timeout("timeout keep-alive"),
-    "http-request set-header": _edit,
-    "http-request add-header": _edit,
-    "http-request del-header": _edit,
-    "http-response set-header": _edit,
-    "http-response add-header": _edit,
-    "http-response del-header": _edit,
+    **dict.fromkeys(EDITS, _edit),
 }

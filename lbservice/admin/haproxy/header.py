@@ -6,6 +6,10 @@ from lbservice.admin.haproxy.draft import Draft, Left, plain
 from lbservice.admin.haproxy.reader import Line
 
 OURS = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-request-id")
+EDITS = tuple(
+    f"{side} {action}-header" for side in ("http-request", "http-response") for action in ("set", "add", "del")
+)
+"""What `edit` takes."""
 KNOWN = {"%[src]": "{client}", "%ci": "{client}", "%[req.hdr(host)]": "{host}", "%[hdr(host)]": "{host}"}
 
 
