@@ -3,7 +3,7 @@
 Two immutable tuples hold the decision in the hot path to one lookup: `available` (ready, up, and
 backups only when nothing else is) and `candidates` (the available ones with room). They are
 replaced when health, weight, admin state or membership changes, and `candidates` also when a
-server fills up or gets room again.
+server fills up or gets room again, or rests.
 
 The queue holds what came when every available server was full, or every one that had not failed it
 before. It obeys one invariant: while somebody waits, no candidate suits him. So nobody overtakes, and
@@ -243,6 +243,12 @@ class Backend:
         self._find_candidates()
         self._serve_queue()
 
+    def rest(self, server: Server, resting: bool) -> None:
+        """Give a server nothing new, as long as another one does not rest; or give it something again."""
+        server.resting = resting
+        self._find_candidates()
+        self._serve_queue()
+
     def tell(self, server: Server, outcome: Outcome) -> None:
         """Let the listeners hear how a use of a server went."""
         attentive = False
@@ -392,7 +398,9 @@ class Backend:
         return min(own, sum(theirs)) if own else sum(theirs)
 
     def _find_candidates(self) -> None:
-        self.candidates = tuple(server for server in self.available if not server.full)
+        self.candidates = tuple(server for server in self.available if not (server.full or server.resting))
+        if not self.candidates and all(server.resting for server in self.available):
+            self.candidates = tuple(server for server in self.available if not server.full)
 
     def drop(self, server: Server) -> None:
         """A removed server has nothing left in flight: it is gone."""

@@ -10,14 +10,17 @@ from math import inf
 
 LEAST = 3
 """Repetitions that are always allowed at a time: with little traffic a share of it says nothing."""
+RESERVE = 10
+"""Repetitions that a full reserve always has: a few in flight are not all that a server takes down before it is out."""
 
 
 class RetryBudget:
     """How much may be repeated: `share` of the requests in flight, at a time, and more as long as there is a reserve.
 
-    The reserve is for the death of a server with all it has: at rest it is as large as what is in flight. Each
-    repetition takes one from it, and each request that a server gets adds `share`. So what fails at once may be
-    repeated at once, and where failure goes on, repetitions are no more than `share` of what servers get (decision 17).
+    The reserve is for the death of a server with all it has: at rest it is as large as what is in flight, and at least
+    `RESERVE`. Each repetition takes one from it, and each request that a server gets adds `share`. So what fails at
+    once may be repeated at once, and where failure goes on, repetitions are no more than `share` of what servers get
+    (decision 17).
     """
 
     __slots__ = ("_reserve", "_seen", "active", "refused", "share")
@@ -35,7 +38,7 @@ class RetryBudget:
 
         `in_flight`: the requests that are served or waiting, with this one; `requests`: all that servers got so far.
         """
-        self._reserve = min(self._reserve + min(self.share, 1.0) * (requests - self._seen), in_flight)
+        self._reserve = min(self._reserve + min(self.share, 1.0) * (requests - self._seen), max(RESERVE, in_flight))
         self._seen = requests
         if self.active >= max(LEAST, self.share * in_flight) and self._reserve < 1:
             self.refused += 1

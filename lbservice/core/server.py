@@ -59,6 +59,7 @@ class Server:
         "name",
         "requests",
         "resets",
+        "resting",
         "statuses",
         "timeouts",
     )
@@ -78,6 +79,8 @@ class Server:
         """Removed by an operator, and gone as soon as its last request is done."""
         self.moves = 0
         """How often it got another address: older connections are not used again."""
+        self.resting = False
+        """Has it failed at once while others waited, so that it gets nothing for a moment? (`Backend.rest`)"""
         self.in_flight = 0
         self.requests = 0
         self.statuses = [0, 0, 0, 0, 0, 0]

@@ -1,4 +1,4 @@
-"""Passive health at work: what requests say of a server becomes a failed check or an ejection."""
+"""Passive health at work: what requests say of a server becomes a failed check, an ejection or a rest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lbservice.core.outlier import Outliers
 from lbservice.core.passive import ERRORS, LAYERS, ErrorRuns
 from lbservice.core.server import Ejection, Server
 from lbservice.core.settings import ObserveSettings
+from lbservice.services.backoff import Backoff
 from lbservice.services.monitor import HealthMonitor, words
 
 TELL = 10.0
@@ -41,6 +42,7 @@ class PassiveHealth:
         self._runs: dict[str, list[ErrorRuns]] = {}
         self._outliers: dict[str, Outliers] = {}
         self._timers: dict[Server, Timer] = {}
+        self._backoff = Backoff(clock)
         self._tell = Seldom(TELL)
         self._stopped = False
 
@@ -56,7 +58,7 @@ class PassiveHealth:
             outlier = settings.outlier
             self._outliers[backend.name] = Outliers(outlier)
             runs.append(ErrorRuns(ERRORS[outlier.errors], outlier.limit, partial(self._eject, backend)))
-        backend.listeners = tuple(run.heard for run in runs)
+        backend.listeners = (*(run.heard for run in runs), partial(self._backoff.heard, backend))
 
     def dismiss(self, backend: Backend) -> None:
         """A backend is gone."""
@@ -110,6 +112,7 @@ class PassiveHealth:
 
     def returned(self, server: Server) -> None:
         """It comes back from being down: its errors before that are over."""
+        self._backoff.forget(server)
         for runs in self._runs[server.backend]:
             runs.forget(server)
 
@@ -130,6 +133,7 @@ class PassiveHealth:
 
     def forget(self, server: Server) -> None:
         """It is gone for good."""
+        self._backoff.forget(server)
         timer = self._timers.pop(server, None)
         if timer is not None:
             timer.cancel()
@@ -141,6 +145,7 @@ class PassiveHealth:
     def stop(self) -> None:
         """The service is stopping: nobody is put out any more, and nobody returns."""
         self._stopped = True
+        self._backoff.stop()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

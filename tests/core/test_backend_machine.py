@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -80,7 +81,12 @@ class BackendMachine(RuleBasedStateMachine):
     def suiting(self, avoid: tuple[Server, ...]) -> list[Server]:
         """The servers with room that such a request may have."""
         others = [server for server in self.backend.available if server not in avoid]
-        return [server for server in others or self.backend.available if not server.full]
+        return [server for server in others or self.backend.available if server in self.awake and not server.full]
+
+    @property
+    def awake(self) -> Sequence[Server]:
+        """Those that do not rest; all, if all do."""
+        return [server for server in self.backend.available if not server.resting] or self.backend.available
 
     def granted(self, who: int, lease: Lease | None) -> None:
         assert who in self.queue, f"{who} was told twice, or had left"
@@ -148,6 +154,11 @@ class BackendMachine(RuleBasedStateMachine):
         self.backend.refresh()
 
     @precondition(lambda self: self.backend.servers)
+    @rule(data=st.data(), resting=st.booleans())
+    def rest(self, data: st.DataObject, resting: bool) -> None:
+        self.backend.rest(self.one_of(data), resting)
+
+    @precondition(lambda self: self.backend.servers)
     @rule(data=st.data(), admin=st.sampled_from(Admin))
     def administer(self, data: st.DataObject, admin: Admin) -> None:
         server = self.one_of(data)
@@ -186,7 +197,7 @@ class BackendMachine(RuleBasedStateMachine):
         ejected = [] if usable else [server for server in wanted if server.well]
         assert self.backend.relenting == (bool(ejected) and not panic)
         assert list(self.backend.available) == (mains if panic else main or usable or ejected)
-        assert list(self.backend.candidates) == [server for server in self.backend.available if not server.full]
+        assert list(self.backend.candidates) == [server for server in self.awake if not server.full]
         assert self.empty == (not self.backend.available)
 
     @invariant()
@@ -206,6 +217,8 @@ class BackendMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Everybody finishes: the whole queue is served on the way, and nothing is left."""
+        for server in self.backend:
+            self.backend.rest(server, False)
         while self.leases:
             self.leases.pop(0).done(GOOD)
         assert not self.queue, "a wake-up was lost"

@@ -10,7 +10,7 @@ import pytest
 from lbservice.core.backend import Backend
 from lbservice.core.events import Access
 from lbservice.core.pick import Outcome, Result
-from lbservice.core.retry import LEAST, RetryBudget
+from lbservice.core.retry import LEAST, RESERVE, RetryBudget
 from lbservice.core.settings import BackendSettings
 from tests.core.build import GOOD, FirstWithRoom, lease_of, make_server
 
@@ -33,6 +33,11 @@ class TestTheBudget:
     def test_whatever_is_in_flight_may_die_at_once(self, in_flight: int) -> None:
         budget = RetryBudget(0.2)
         assert all(budget.take(in_flight - dead, 10_000) for dead in range(in_flight))
+
+    def test_with_little_in_flight_more_than_that_may_die_one_after_the_other(self) -> None:
+        budget = RetryBudget(0.2)
+        assert sum(budget.take(4, 10_000) for _ in range(100)) == RESERVE
+        assert sum(budget.take(4, 10_000 + 5 * RESERVE) for _ in range(100)) == RESERVE
 
     def test_the_reserve_grows_by_a_share_of_the_new_requests(self) -> None:
         budget = self.empty(0.2, 100)
@@ -59,11 +64,11 @@ class TestTheBudget:
         assert 0.15 < repeated / 10_000 < 0.26
 
     def empty(self, share: float, in_flight: int) -> RetryBudget:
-        """One that has repeated what was in flight, and needs to do so no more."""
+        """One that has repeated all it had in reserve, and needs to do so no more."""
         budget = RetryBudget(share)
-        for _ in range(in_flight):
+        for _ in range(max(in_flight, RESERVE)):
             assert budget.take(in_flight, 0)
-        for _ in range(in_flight):
+        for _ in range(max(in_flight, RESERVE)):
             budget.give_back()
         return budget
 
@@ -82,10 +87,10 @@ class TestABackend:
     def test_repetitions_are_bounded_and_both_answers_are_told(self) -> None:
         backend, told = self.make()
         server = backend.servers["s1"]
-        answers = [backend.retry(server, repeats=True) for _ in range(5)]  # with nothing else in flight
-        assert answers == [True, True, True, False, False]
+        answers = [backend.retry(server, repeats=True) for _ in range(12)]  # with nothing else in flight
+        assert answers == [True] * RESERVE + [False] * 2
         assert told == [("s1", again) for again in answers]
-        assert (backend.retries, backend.budget.refused) == (3, 2)
+        assert (backend.retries, backend.budget.refused) == (RESERVE, 2)
 
     def test_those_whose_connection_failed_are_not(self) -> None:
         backend, _ = self.make()

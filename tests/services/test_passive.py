@@ -389,6 +389,7 @@ class TestEjection:
             assert events == []
 
 
-def test_a_backend_that_is_not_to_listen_does_not(tmp_path: Path) -> None:
+def test_a_backend_that_is_not_to_listen_hears_of_no_success(tmp_path: Path) -> None:
     house = make_house(tmp_path)
-    assert (house.app.listeners, house.app.learns) == ((), False)
+    lease_of(house.app).done(BAD)
+    assert not house.app.learns

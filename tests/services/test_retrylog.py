@@ -65,8 +65,8 @@ def test_an_exhausted_budget_is_told_once_a_second_at_most() -> None:
         house.clock.advance(0.2)
         house.fail("s1", 1, repeats=True)
     assert [formatEvent(event) for event in events] == [
-        "backend app has used up its retry budget: 3 repetitions, 0 requests in flight; 1 were not repeated so far",
-        "backend app has used up its retry budget: 3 repetitions, 0 requests in flight; 102 were not repeated so far",
+        "backend app has used up its retry budget: 10 repetitions, 0 requests in flight; 1 were not repeated so far",
+        "backend app has used up its retry budget: 10 repetitions, 0 requests in flight; 95 were not repeated so far",
     ]
 
 

@@ -114,6 +114,25 @@ def test_a_server_that_fails_fast_attracts_nothing(tmp_path: Path, balance: str)
     print(f"{balance}: the server that fails fast gets {share:.1%} of the requests")
 
 
+def test_a_server_that_fails_fast_does_not_draw_the_queue(tmp_path: Path) -> None:
+    port = free_port()
+    good, bad = ("--delay", "0.02"), ("--status", "500")
+    with servers(good, good, bad) as three:
+        lines = [f"{server.line} maxconn=4" for server in three]
+        with (
+            Balancer(tmp_path, lb_ini(port, lines, backend="check = http GET /health expect 200")) as balancer,
+            Load(port, clients=30, pause=0.005) as load,
+        ):
+            balancer.wait_for_log("server app/s3 fails at once while", 10)
+            time.sleep(1.0)
+            before, all_before = load.served_by["s3"], load.responses
+            eventually(lambda: load.responses > all_before + 1000, 20, "more traffic")
+            share = (load.served_by["s3"] - before) / (load.responses - all_before)
+    assert share < 0.05
+    assert not load.errors
+    print(f"with a queue, the server that fails fast gets {share:.1%} of the requests")
+
+
 def test_one_slow_server_hurts_less_with_a_policy_that_looks(tmp_path: Path) -> None:
     p99 = {}
     quick, slow = ("--workers", "4", "--delay", "0.01"), ("--workers", "4", "--delay", "0.1")
