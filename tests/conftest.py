@@ -6,7 +6,11 @@ each file, those that take longest first, and last the small tests, one by one a
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -58,3 +62,15 @@ class WhatMeasuresIsAlone(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WhatMeasuresIsAlone:
     """Asked by xdist."""
     return WhatMeasuresIsAlone(config, log)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def modules_stay() -> Iterator[None]:
+    """The collector, which many tests ask, need not look again and again at all modules and at all that pytest found.
+
+    A balancer that starts in this process collects, but freezes nothing: a test's heap is not for ever.
+    """
+    gc.collect()
+    gc.freeze()
+    with patch("lbservice.services.balancer.gc", SimpleNamespace(collect=gc.collect, freeze=lambda: None)):
+        yield
