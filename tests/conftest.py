@@ -64,13 +64,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WhatMeasures
     return WhatMeasuresIsAlone(config, log)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def modules_stay() -> Iterator[None]:
-    """The collector, which many tests ask, need not look again and again at all modules and at all that pytest found.
-
-    A balancer that starts in this process collects, but freezes nothing: a test's heap is not for ever.
-    """
+@pytest.fixture(autouse=True, scope="module")
+def what_stays() -> None:
+    """The collector, which many tests ask, need not look again and again at what was there before their module."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_heap_of_a_balancer() -> Iterator[None]:
+    """A balancer that starts in this process collects, but freezes nothing: a test's heap is not for ever."""
     with patch("lbservice.services.balancer.gc", SimpleNamespace(collect=gc.collect, freeze=lambda: None)):
         yield
