@@ -31,7 +31,9 @@ help:
 demo: .venv/use
 	@$(BIN)/lbservice demo $(DEMO_ARGS)
 
+# Tests start many processes. With compiled modules each is there sooner, also where Python may not write them.
 test: .venv/dev
+	@$(BIN)/python -m compileall -q lbservice twisted tests/support
 	@$(BIN)/python -m pytest -n 3 $(TEST_ARGS)
 
 fuzz: .venv/dev

@@ -72,8 +72,9 @@ class Journal:
 
     def saved(self) -> None:
         """All that was changed so far is in lb.ini now."""
-        entries = [replace(entry, change=replace(entry.change, saved=True)) for entry in self._entries]
-        self._entries = deque(entries, maxlen=KEPT)
+        for index, entry in enumerate(self._entries):
+            if not entry.change.saved:
+                self._entries[index] = replace(entry, change=replace(entry.change, saved=True))
 
     def changes(self, last: int = 20) -> tuple[Change, ...]:
         """The last ones, the newest first."""

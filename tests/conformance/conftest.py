@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.proxy.conftest import logged_errors, make_house, modules_stay
+from tests.proxy.conftest import logged_errors, make_house
 
-__all__ = ["logged_errors", "make_house", "modules_stay"]
+__all__ = ["logged_errors", "make_house"]
 
 
 @pytest.fixture

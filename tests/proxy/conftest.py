@@ -12,13 +12,6 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from tests.support.house import House
 
 
-@pytest.fixture(autouse=True, scope="session")
-def modules_stay() -> None:
-    """Collecting after each test need not look at what was imported before."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True)
 def logged_errors() -> Iterator[list[LogEvent]]:
     """What was logged as an error; a test that expects some takes them out."""

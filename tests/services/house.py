@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +75,6 @@ class House:
         finally:
             if self.balancer.running:
                 self.stop()
-            gc.unfreeze()  # a balancer freezes the heap it starts with; a test's is not for ever
 
     def stop(self) -> list[float]:
         """Begin to stop; the list gets the moment when that is done."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from pathlib import Path
 from typing import Any
 
@@ -119,4 +118,3 @@ class Live:
         self.eventlog.stopService()
         timers = [str(call.func) for call in self.clock.getDelayedCalls()]
         assert timers == [], timers
-        gc.unfreeze()

@@ -201,7 +201,8 @@ def test_the_state_file_survives_any_end(tmp_path: Path, end: signal.Signals) ->
             )
             assert {get(port).body for _ in range(5)} == {b"s3\n"}
             state = tmp_path / "run" / "state.json"
-            eventually(lambda: '"s2": "' + second.address + ' state=drain"' in state.read_text(), 5, "the state")
+            drained = f'"s2": "{second.address} state=drain"'
+            eventually(lambda: state.exists() and drained in state.read_text(), 5, "the state")
             balancer.signal(end)
             assert balancer.wait() == (0 if end is signal.SIGTERM else -end)
         with Balancer(tmp_path, text) as balancer:
