@@ -106,7 +106,7 @@ class Lease:
         backend, server = self.backend, self.server
         maxconn = server.maxconn
         if maxconn and server.in_flight == maxconn - 1:
-            backend.has_room(server)
+            backend.room_changed()
         if server.leaving and not server.in_flight:
             backend.drop(server)
 
@@ -238,16 +238,15 @@ class Backend:
         keepers = [server for server in self.keepers if not server.full and server not in avoid]
         return self.policy.keeper(keepers, info) if keepers else None
 
-    def has_room(self, server: Server) -> None:
-        """A server that was full is so no more."""
+    def room_changed(self) -> None:
+        """A server that was full is so no more, or one begins or ends a rest."""
         self._find_candidates()
         self._serve_queue()
 
     def rest(self, server: Server, resting: bool) -> None:
         """Give a server nothing new, as long as another one does not rest; or give it something again."""
         server.resting = resting
-        self._find_candidates()
-        self._serve_queue()
+        self.room_changed()
 
     def tell(self, server: Server, outcome: Outcome) -> None:
         """Let the listeners hear how a use of a server went."""
